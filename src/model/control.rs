@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The control protocol between the commands and the daemon.
+//!
+//! A stream socket in the abstract namespace, so that a command finds the daemon of the network
+//! namespace it runs in. One JSON object per line: one [`Request`], then any number of [`Reply`]
+//! lines, the last of which is [`Reply::Done`] or [`Reply::Error`]. Several requests may follow
+//! each other on one connection.
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::{Settings, Value};
+use super::{BibRow, Flavour, Framework, InstanceRow, Pool4Entry, Pool4Row, PortRange, SessionRow};
+use crate::base::prefix::{Prefix4, Prefix6};
+use crate::base::{Protocol, Transport4, Transport6};
+
+/// The name of the daemon's socket in the abstract namespace.
+pub const SOCKET: &str = "tylo";
+
+/// The version both sides must agree on.
+pub const VERSION: u32 = 1;
+
+/// The longest request line the daemon reads, in bytes.
+pub const REQUEST_MAX: usize = 1 << 20;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub version: u32,
+    pub flavour: Flavour,
+    pub instance: String,
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Answered by [`Reply::Instances`]; does not look at `instance`.
+    InstanceDisplay,
+    /// Adds `instance`.
+    InstanceAdd {
+        framework: Framework,
+        pool6: Option<Prefix6>,
+    },
+    /// Removes `instance` with all it has.
+    InstanceRemove,
+    /// Removes every instance; does not look at `instance`.
+    InstanceFlush,
+    /// Answered by [`Reply::Status`].
+    InstanceStatus,
+    /// Answered by [`Reply::Settings`].
+    GlobalDisplay,
+    GlobalUpdate {
+        key: String,
+        value: Value,
+        force: bool,
+    },
+    /// Answered by [`Reply::Pool4`], rows in display order.
+    Pool4Display {
+        protocol: Protocol,
+    },
+    Pool4Add {
+        entry: Pool4Entry,
+        force: bool,
+    },
+    Pool4Remove {
+        mark: u32,
+        protocol: Protocol,
+        prefix: Prefix4,
+        ports: PortRange,
+        /// Leave the mappings that use it alone.
+        quick: bool,
+    },
+    Pool4Flush {
+        quick: bool,
+    },
+    /// Answered by [`Reply::Bib`], rows in display order.
+    BibDisplay {
+        protocol: Protocol,
+    },
+    BibAdd {
+        protocol: Protocol,
+        v6: Transport6,
+        v4: Transport4,
+    },
+    /// At least one of the two must be given; both must match.
+    BibRemove {
+        protocol: Protocol,
+        v6: Option<Transport6>,
+        v4: Option<Transport4>,
+    },
+    /// Answered by [`Reply::Sessions`], rows in display order.
+    SessionDisplay {
+        protocol: Protocol,
+    },
+    /// Answered by [`Reply::Stats`].
+    StatsDisplay,
+    /// Answered by [`Reply::Health`]; does not look at `instance`.
+    Health,
+}
+
+/// One line of an answer. Rows may be spread over several lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    Instances(Vec<InstanceRow>),
+    Status {
+        running: bool,
+    },
+    Settings(Box<Settings>),
+    Pool4(Vec<Pool4Row>),
+    Bib(Vec<BibRow>),
+    Sessions(Vec<SessionRow>),
+    /// Name and value of every counter, in display order.
+    Stats(Vec<(String, u64)>),
+    Health(Health),
+    /// The request was carried out; the answer ends here.
+    Done,
+    /// The request was not carried out; the answer ends here.
+    Error(Failure),
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// An `errno` value, which the command exits with, as Jool's does.
+    pub code: u8,
+    /// What is wrong, the value, what to do.
+    pub message: String,
+}
+
+/// What a monitoring system wants to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The program's version.
+    pub version: String,
+    pub pid: u32,
+    /// Whether rules are in force and workers run.
+    pub ready: bool,
+    /// `native` or `compat`: how rules hand packets over.
+    pub queue_expression: String,
+    pub instances: Vec<InstanceHealth>,
+    /// Changes that are not on disk yet.
+    pub journal_backlog: u64,
+    /// Changes that were not journalled because the backlog was full, or storage failed.
+    pub journal_lost: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceHealth {
+    pub name: String,
+    pub framework: Framework,
+    /// First queue number and how many there are.
+    pub queues: (u16, u16),
+    pub sessions: u64,
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Floor 1: bytes of packets.
+//!
+//! Untrusted bytes become a [`Packet6`] or a [`Packet4`] in one pass that checks every length;
+//! what comes after works on the facts found and cannot fail. Nothing here knows translation.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::base::counters::Counter;
+
+pub mod output;
+
+/// A packet that is not processed further, why, and what its sender is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Counter,
+    pub verdict: Verdict,
+}
+
+/// What happens to a packet that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not the translator's business: the kernel goes on with it, unchanged.
+    Accept,
+    Drop,
+    /// Dropped, and an ICMP error of the packet's own family goes to its source.
+    Reply(IcmpReply),
+}
+
+/// The head of an ICMP error: type, code, and the four bytes behind the checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpReply {
+    pub kind: u8,
+    pub code: u8,
+    /// MTU, pointer or zero, as it stands on the wire.
+    pub rest: [u8; 4],
+}
+
+/// An IPv6 packet whose headers are all there.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet6<'a> {
+    /// The whole packet, exactly as long as its header says.
+    pub bytes: &'a [u8],
+    pub src: Ipv6Addr,
+    pub dst: Ipv6Addr,
+    pub traffic_class: u8,
+    pub hop_limit: u8,
+    pub fragment: Option<Fragment>,
+    /// The protocol behind all extension headers.
+    pub protocol: u8,
+    /// Where the transport header (or the fragment's payload) starts in `bytes`.
+    pub l4_offset: usize,
+    pub l4: L4<Ipv6Addr>,
+}
+
+/// An IPv4 packet whose headers are all there.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet4<'a> {
+    /// The whole packet, exactly as long as its header says.
+    pub bytes: &'a [u8],
+    pub src: Ipv4Addr,
+    pub dst: Ipv4Addr,
+    pub tos: u8,
+    pub ttl: u8,
+    pub identification: u16,
+    pub dont_fragment: bool,
+    /// Set for real fragments only.
+    pub fragment: Option<Fragment>,
+    pub protocol: u8,
+    pub l4_offset: usize,
+    pub l4: L4<Ipv4Addr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    pub identification: u32,
+    /// In bytes, a multiple of 8.
+    pub offset: u16,
+    /// More fragments follow.
+    pub more: bool,
+}
+
+/// What the packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum L4<A> {
+    Tcp {
+        src: u16,
+        dst: u16,
+        flags: TcpFlags,
+    },
+    Udp {
+        src: u16,
+        dst: u16,
+    },
+    /// An echo request or reply.
+    Echo {
+        request: bool,
+        identifier: u16,
+    },
+    /// An ICMP error with the head of the packet it is about.
+    Error {
+        kind: u8,
+        code: u8,
+        inner: Inner<A>,
+    },
+    /// Any other ICMP message.
+    Icmp {
+        kind: u8,
+        code: u8,
+    },
+    /// A transport that is none of the above.
+    Other,
+    /// A fragment other than the first: no transport header in it.
+    LaterFragment,
+}
+
+/// The addresses and ports quoted in an ICMP error, as they stand there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner<A> {
+    pub src: A,
+    pub dst: A,
+    /// Where the quoted packet starts in the outer packet's bytes.
+    pub offset: usize,
+    /// Where its transport header starts, in the outer packet's bytes.
+    pub l4_offset: usize,
+    pub protocol: u8,
+    pub l4: InnerL4,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InnerL4 {
+    Tcp {
+        src: u16,
+        dst: u16,
+    },
+    Udp {
+        src: u16,
+        dst: u16,
+    },
+    Echo {
+        request: bool,
+        identifier: u16,
+    },
+    /// Not TCP, UDP or an echo message.
+    Other,
+}
+
+/// The flags of a TCP header that matter to a translator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpFlags {
+    pub syn: bool,
+    pub fin: bool,
+    pub rst: bool,
+}

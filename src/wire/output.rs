@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Where translated packets are written: one buffer for a whole burst, used again and again.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+/// Room in front of every packet for the `virtio_net_hdr` of the TUN device, in bytes.
+///
+/// The header is all zeroes unless a super-packet is written, so it is cleared here once and the
+/// device gets packet and header in one piece.
+pub const HEADROOM: usize = 10;
+
+/// Packets to reinject and ICMP errors to send, gathered over a burst.
+#[derive(Debug, Default)]
+pub struct Output {
+    bytes: Vec<u8>,
+    packets: Vec<Range<usize>>,
+    errors: Vec<ErrorMessage>,
+}
+
+/// An ICMP message of our own, about a packet that could not be translated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorMessage {
+    /// Whom it goes to; its family is the family of the message.
+    pub to: IpAddr,
+    /// The ICMP message without an IP header. The ICMPv4 checksum is filled in, the ICMPv6
+    /// checksum is left to the kernel, which chooses the source address.
+    pub message: Vec<u8>,
+}
+
+impl Output {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets everything but keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.packets.clear();
+        self.errors.clear();
+    }
+
+    /// Adds a packet of `len` zero bytes and lends it for filling.
+    pub fn packet(&mut self, len: usize) -> &mut [u8] {
+        let start = self.bytes.len();
+        self.bytes.resize(start + HEADROOM + len, 0);
+        self.packets.push(start..self.bytes.len());
+        &mut self.bytes[start + HEADROOM..]
+    }
+
+    /// How many packets there are.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Takes back every packet added since there were `len`.
+    pub fn truncate(&mut self, len: usize) {
+        if let Some(first) = self.packets.get(len) {
+            self.bytes.truncate(first.start);
+            self.packets.truncate(len);
+        }
+    }
+
+    /// The `index`-th packet, without the headroom.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        let range = self.packets.get(index)?;
+        Some(&self.bytes[range.start + HEADROOM..range.end])
+    }
+
+    /// Each packet with its headroom in front, ready for the TUN device.
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.packets.iter().map(|r| &self.bytes[r.clone()])
+    }
+
+    /// Each packet, without the headroom.
+    pub fn packets(&self) -> impl Iterator<Item = &[u8]> {
+        self.packets
+            .iter()
+            .map(|r| &self.bytes[r.start + HEADROOM..r.end])
+    }
+
+    pub fn push_error(&mut self, error: ErrorMessage) {
+        self.errors.push(error);
+    }
+
+    pub fn errors(&self) -> &[ErrorMessage] {
+        &self.errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_kept_apart_and_taken_back() {
+        let mut out = Output::new();
+        out.packet(2).copy_from_slice(&[1, 2]);
+        out.packet(3).copy_from_slice(&[3, 4, 5]);
+        assert_eq!(out.frames().map(<[u8]>::len).collect::<Vec<_>>(), [12, 13]);
+        out.truncate(1);
+        assert_eq!(out.packets().collect::<Vec<_>>(), [[1, 2]]);
+        assert_eq!(out.get(1), None);
+        out.clear();
+        assert!(out.is_empty());
+        assert_eq!(out.packet(2), [0, 0], "memory used again is clean");
+    }
+}
