@@ -3,5 +3,6 @@
 pub mod base;
 pub mod dataplane;
 pub mod model;
+pub mod nat64;
 pub mod wire;
 pub mod xlat;

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What operators and storage do to the tables: import and snapshot, pool4, static mappings,
+//! settings that changed.
+
+use super::table::BibId;
+use super::{Change, Mapping, Nat64, SessionState, length, lifetimes};
+use crate::base::{Protocol, Transport4, Transport6};
+use crate::model::Pool4Entry;
+use crate::model::settings::Settings;
+
+/// Why a mapping cannot be added or removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BibError {
+    #[error("{0} {1} is not in pool4; add it there first")]
+    OutsidePool4(Protocol, Transport4),
+    #[error("{v6} - {v4} collides with the existing {other}; remove that one first")]
+    Collision {
+        v6: Transport6,
+        v4: Transport4,
+        other: String,
+    },
+    #[error("there is no such mapping")]
+    Absent,
+    #[error("the table is full")]
+    Full,
+}
+
+impl Nat64 {
+    /// Everything there is, in an order that can be [imported](Self::import).
+    pub fn snapshot(&self) -> Vec<Change> {
+        let mut all = Vec::new();
+        for protocol in Protocol::ALL {
+            let table = self.table(protocol);
+            all.extend(table.bibs().map(|bib| {
+                Change::Mapping(Mapping {
+                    protocol,
+                    v6: bib.v6,
+                    v4: bib.v4,
+                    is_static: bib.is_static,
+                })
+            }));
+            all.extend(table.sessions().map(|(bib, session)| {
+                Change::Session(SessionState {
+                    protocol,
+                    v4: bib.v4,
+                    remote: session.remote,
+                    state: session.state,
+                    lifetime: session.lifetime,
+                    deadline: session.deadline,
+                })
+            }));
+        }
+        all
+    }
+
+    /// Takes a mapping from a copy. False if it contradicts one that exists.
+    pub fn import_mapping(&mut self, mapping: Mapping) -> bool {
+        let table = &mut self.tables[mapping.protocol.index()];
+        table
+            .add_bib(mapping.v6, mapping.v4, mapping.is_static)
+            .is_some()
+    }
+
+    /// Takes a session from a copy. False if its mapping is missing or it exists already.
+    ///
+    /// Quick when sessions come in ascending order of deadlines.
+    pub fn import_session(&mut self, row: SessionState) -> bool {
+        let table = &mut self.tables[row.protocol.index()];
+        let Some(bib) = table.find_v4(row.v4) else {
+            return false;
+        };
+        table.find_session(bib, row.remote).is_none()
+            && lifetimes(row.protocol).contains(&row.lifetime)
+            && table
+                .add_session(bib, row.remote, row.state, row.lifetime, row.deadline)
+                .is_some()
+    }
+
+    /// Removes the mappings that an import left without sessions and that are not static.
+    pub fn drop_idle_mappings(&mut self) {
+        for protocol in Protocol::ALL {
+            let table = &mut self.tables[protocol.index()];
+            let all: Vec<Transport4> = table.bibs().map(|bib| bib.v4).collect();
+            for v4 in all {
+                if let Some(id) = table.find_v4(v4)
+                    && table.drop_if_idle(id).is_some()
+                {
+                    self.changes.push(Change::MappingGone { protocol, v4 });
+                }
+            }
+        }
+    }
+
+    pub fn pool4_add(&mut self, entry: &Pool4Entry) {
+        self.pool4.add(entry);
+    }
+
+    /// Takes transport addresses out of pool4, and unless `quick` the mappings that use them.
+    pub fn pool4_remove(&mut self, entry: &Pool4Entry, quick: bool) {
+        self.pool4
+            .remove(entry.mark, entry.protocol, &entry.prefix, entry.ports);
+        if !quick {
+            self.drop_orphans(entry.protocol);
+        }
+    }
+
+    /// Empties pool4, and unless `quick` every table.
+    pub fn pool4_flush(&mut self, quick: bool) {
+        self.pool4.clear();
+        if !quick {
+            for protocol in Protocol::ALL {
+                self.drop_orphans(protocol);
+            }
+        }
+    }
+
+    /// Adds a static mapping, or makes an existing one static.
+    ///
+    /// # Errors
+    /// [`BibError::OutsidePool4`], [`BibError::Collision`], [`BibError::Full`].
+    pub fn bib_add(
+        &mut self,
+        protocol: Protocol,
+        v6: Transport6,
+        v4: Transport4,
+    ) -> Result<(), BibError> {
+        if !self.pool4.contains(protocol, v4) {
+            return Err(BibError::OutsidePool4(protocol, v4));
+        }
+        let table = &mut self.tables[protocol.index()];
+        match (table.find_v6(v6), table.find_v4(v4)) {
+            (Some(a), Some(b)) if a == b => table.set_static(a, true),
+            (Some(other), _) | (None, Some(other)) => {
+                let bib = table.bib(other);
+                return Err(BibError::Collision {
+                    v6,
+                    v4,
+                    other: format!("{} - {}", bib.v6, bib.v4),
+                });
+            }
+            (None, None) => {
+                table.add_bib(v6, v4, true).ok_or(BibError::Full)?;
+            }
+        }
+        self.changes.push(Change::Mapping(Mapping {
+            protocol,
+            v6,
+            v4,
+            is_static: true,
+        }));
+        Ok(())
+    }
+
+    /// Removes a mapping, static or not, and its sessions. What is given must match.
+    ///
+    /// # Errors
+    /// [`BibError::Absent`].
+    pub fn bib_remove(
+        &mut self,
+        protocol: Protocol,
+        v6: Option<Transport6>,
+        v4: Option<Transport4>,
+    ) -> Result<(), BibError> {
+        let table = &self.tables[protocol.index()];
+        let found = match (v6, v4) {
+            (Some(v6), _) => table.find_v6(v6),
+            (None, Some(v4)) => table.find_v4(v4),
+            (None, None) => None,
+        };
+        let id = found
+            .filter(|id| v4.is_none_or(|v4| table.bib(*id).v4 == v4))
+            .ok_or(BibError::Absent)?;
+        self.purge(protocol, id);
+        Ok(())
+    }
+
+    /// Applies new settings to what lives already: lifetimes follow their settings at once.
+    pub fn retime(&mut self, old: &Settings, new: &Settings) {
+        for protocol in Protocol::ALL {
+            for &lifetime in lifetimes(protocol) {
+                let (before, after) = (length(old, lifetime), length(new, lifetime));
+                if before != after {
+                    self.tables[protocol.index()].shift(lifetime, before, after);
+                }
+            }
+        }
+    }
+
+    fn drop_orphans(&mut self, protocol: Protocol) {
+        let table = self.table(protocol);
+        let orphans: Vec<Transport4> = table
+            .bibs()
+            .map(|bib| bib.v4)
+            .filter(|v4| !self.pool4.contains(protocol, *v4))
+            .collect();
+        for v4 in orphans {
+            if let Some(id) = self.table(protocol).find_v4(v4) {
+                self.purge(protocol, id);
+            }
+        }
+    }
+
+    fn purge(&mut self, protocol: Protocol, id: BibId) {
+        let bib = self.tables[protocol.index()].purge_bib(id);
+        self.changes.push(Change::MappingGone {
+            protocol,
+            v4: bib.v4,
+        });
+    }
+}

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The decisions of RFC 6146 without a packet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::manage::BibError;
+use super::*;
+use crate::base::prefix::Prefix4;
+use crate::model::{MaxIterations, Pool4Entry};
+
+const SYN: TcpFlags = TcpFlags {
+    syn: true,
+    fin: false,
+    rst: false,
+};
+const ACK: TcpFlags = TcpFlags {
+    syn: false,
+    fin: false,
+    rst: false,
+};
+
+fn client(host: u8, port: u16) -> Transport6 {
+    Transport6::new(format!("2001:db8::{host:x}").parse().unwrap(), port)
+}
+
+fn server(host: u8, port: u16) -> Transport4 {
+    Transport4::new([203, 0, 113, host].into(), port)
+}
+
+fn entry(protocol: Protocol, min: u16, max: u16) -> Pool4Entry {
+    Pool4Entry {
+        mark: 0,
+        protocol,
+        prefix: Prefix4::new([192, 0, 2, 1].into(), 32).unwrap(),
+        ports: PortRange { min, max },
+        max_iterations: None,
+    }
+}
+
+fn nat64() -> Nat64 {
+    let mut nat64 = Nat64::new([1; 16]);
+    for protocol in Protocol::ALL {
+        nat64.pool4_add(&entry(protocol, 61001, 61010));
+    }
+    nat64
+}
+
+fn out(protocol: Protocol, client: Transport6, remote: Transport4, flags: TcpFlags) -> Outbound {
+    Outbound {
+        protocol,
+        client,
+        remote,
+        mark: 0,
+        flags,
+    }
+}
+
+fn inc(protocol: Protocol, remote: Transport4, v4: Transport4, flags: TcpFlags) -> Inbound {
+    Inbound {
+        protocol,
+        v4,
+        remote,
+        flags,
+    }
+}
+
+fn reason<T: std::fmt::Debug>(result: Result<T, Refusal>) -> Counter {
+    result.unwrap_err().reason
+}
+
+//= rfc6146#section-3.5.1.1
+//= type=test
+#[test]
+fn a_client_keeps_its_address_towards_everybody() {
+    let (mut nat64, settings) = (nat64(), Settings::default());
+    for protocol in Protocol::ALL {
+        let one = nat64
+            .outbound(
+                Tick(0),
+                &settings,
+                out(protocol, client(8, 5), server(1, 80), SYN),
+            )
+            .unwrap();
+        let two = nat64
+            .outbound(
+                Tick(0),
+                &settings,
+                out(protocol, client(8, 5), server(2, 81), SYN),
+            )
+            .unwrap();
+        assert_eq!(one, two);
+        assert!((61001..=61010).contains(&one.port));
+        assert_eq!(nat64.table(protocol).session_count(), 2);
+        // Endpoint-independent filtering: a stranger gets through as well.
+        let stranger = inc(protocol, server(9, 99), one, SYN);
+        assert_eq!(
+            nat64.inbound(Tick(0), &settings, stranger),
+            Ok(client(8, 5))
+        );
+    }
+}
+
+#[test]
+fn what_nobody_asked_for_is_left_alone_or_dropped() {
+    let (mut nat64, settings) = (nat64(), Settings::default());
+    let v4 = Transport4::new([192, 0, 2, 1].into(), 61001);
+    for (protocol, flags, expected, verdict) in [
+        (Protocol::Udp, ACK, Counter::Bib4NotFound, Verdict::Accept),
+        (Protocol::Icmp, ACK, Counter::Bib4NotFound, Verdict::Accept),
+        (Protocol::Tcp, ACK, Counter::Syn4Expected, Verdict::Drop),
+        (Protocol::Tcp, SYN, Counter::Syn4Expected, Verdict::Drop),
+    ] {
+        let refusal = nat64
+            .inbound(Tick(0), &settings, inc(protocol, server(1, 80), v4, flags))
+            .unwrap_err();
+        assert_eq!((refusal.reason, refusal.verdict), (expected, verdict));
+    }
+    let stray = out(Protocol::Tcp, client(8, 5), server(1, 80), ACK);
+    assert_eq!(
+        reason(nat64.outbound(Tick(0), &settings, stray)),
+        Counter::Syn6Expected
+    );
+    let marked = Outbound {
+        mark: 3,
+        ..out(Protocol::Udp, client(8, 5), server(1, 80), ACK)
+    };
+    assert_eq!(
+        reason(nat64.outbound(Tick(0), &settings, marked)),
+        Counter::MaskDomainNotFound
+    );
+}
+
+//= rfc6146#section-3.5.2.2
+//= type=test
+#[test]
+fn a_silent_connection_is_probed_then_forgotten() {
+    let (mut nat64, settings) = (nat64(), Settings::default());
+    let (c, s) = (client(8, 5), server(1, 80));
+    let v4 = nat64
+        .outbound(Tick(0), &settings, out(Protocol::Tcp, c, s, SYN))
+        .unwrap();
+    nat64
+        .inbound(Tick(10), &settings, inc(Protocol::Tcp, s, v4, SYN))
+        .unwrap();
+    let two_hours = 7_200_000;
+    assert_eq!(nat64.next_deadline(), Some(Tick(10 + two_hours)));
+    nat64.expire(Tick(9 + two_hours), &settings, 100);
+    assert!(nat64.drain_probes().is_empty());
+    nat64.expire(Tick(10 + two_hours), &settings, 100);
+    assert_eq!(
+        nat64.drain_probes(),
+        [Probe {
+            client: c,
+            remote: s
+        }]
+    );
+    // The client answers: the connection lives on.
+    nat64
+        .outbound(
+            Tick(20 + two_hours),
+            &settings,
+            out(Protocol::Tcp, c, s, ACK),
+        )
+        .unwrap();
+    nat64.expire(Tick(20 + 2 * two_hours), &settings, 100);
+    // This time nobody answers.
+    nat64.expire(Tick(20 + 2 * two_hours + 240_000), &settings, 100);
+    assert_eq!(nat64.table(Protocol::Tcp).session_count(), 0);
+    assert_eq!(nat64.table(Protocol::Tcp).bib_count(), 0);
+}
+
+#[test]
+fn exhaustion_is_told_and_harms_no_session() {
+    let (mut nat64, settings) = (nat64(), Settings::default());
+    for host in 0..10 {
+        nat64
+            .outbound(
+                Tick(0),
+                &settings,
+                out(Protocol::Udp, client(host, 5), server(1, 80), ACK),
+            )
+            .unwrap();
+    }
+    let eleventh = out(Protocol::Udp, client(11, 5), server(1, 80), ACK);
+    assert_eq!(
+        reason(nat64.outbound(Tick(0), &settings, eleventh)),
+        Counter::Bib6NotFound
+    );
+    assert_eq!(nat64.take_exhausted(), Some(0));
+    assert_eq!(nat64.take_exhausted(), None);
+    let known = out(Protocol::Udp, client(3, 5), server(2, 80), ACK);
+    assert!(nat64.outbound(Tick(0), &settings, known).is_ok());
+    // When one expires, its port is free again.
+    nat64.expire(Tick(settings.udp_timeout), &settings, 100);
+    assert!(
+        nat64
+            .outbound(Tick(settings.udp_timeout), &settings, eleventh)
+            .is_ok()
+    );
+}
+
+#[test]
+fn max_iterations_bounds_the_search() {
+    let (mut nat64, settings) = (Nat64::new([1; 16]), Settings::default());
+    nat64.pool4_add(&Pool4Entry {
+        max_iterations: Some(MaxIterations::Fixed(1)),
+        ..entry(Protocol::Udp, 1, 2)
+    });
+    let mut refused = 0;
+    for host in 0..100 {
+        let flow = out(Protocol::Udp, client(host, 5), server(1, 80), ACK);
+        refused += u32::from(nat64.outbound(Tick(0), &settings, flow).is_err());
+    }
+    assert_eq!(refused, 98);
+}
+
+#[test]
+fn filters_do_what_they_say() {
+    let mut nat64 = nat64();
+    let settings = Settings {
+        address_dependent_filtering: true,
+        drop_externally_initiated_tcp: true,
+        ..Settings::default()
+    };
+    let flow = out(Protocol::Udp, client(8, 5), server(1, 80), ACK);
+    let v4 = nat64.outbound(Tick(0), &settings, flow).unwrap();
+    let stranger = nat64
+        .inbound(
+            Tick(0),
+            &settings,
+            inc(Protocol::Udp, server(2, 80), v4, ACK),
+        )
+        .unwrap_err();
+    assert_eq!(stranger.reason, Counter::Adf);
+    assert_eq!(
+        stranger.verdict,
+        Verdict::Reply(ADMINISTRATIVELY_PROHIBITED)
+    );
+    let other_port = inc(Protocol::Udp, server(1, 81), v4, ACK);
+    assert!(nat64.inbound(Tick(0), &settings, other_port).is_ok());
+    let flow = out(Protocol::Tcp, client(8, 5), server(1, 80), SYN);
+    let v4 = nat64.outbound(Tick(0), &settings, flow).unwrap();
+    let syn = inc(Protocol::Tcp, server(1, 81), v4, SYN);
+    assert_eq!(
+        reason(nat64.inbound(Tick(0), &settings, syn)),
+        Counter::V4Syn
+    );
+}
+
+#[test]
+fn static_mappings_are_guarded_and_survive_their_sessions() {
+    let (mut nat64, settings) = (nat64(), Settings::default());
+    let v4 = Transport4::new([192, 0, 2, 1].into(), 61005);
+    let outside = Transport4::new([192, 0, 2, 1].into(), 80);
+    let tcp = Protocol::Tcp;
+    assert_eq!(
+        nat64.bib_add(tcp, client(8, 80), outside),
+        Err(BibError::OutsidePool4(tcp, outside))
+    );
+    nat64.bib_add(tcp, client(8, 80), v4).unwrap();
+    nat64.bib_add(tcp, client(8, 80), v4).unwrap();
+    assert_eq!(
+        nat64
+            .bib_add(tcp, client(9, 80), v4)
+            .unwrap_err()
+            .to_string(),
+        "2001:db8::9#80 - 192.0.2.1#61005 collides with the existing \
+         2001:db8::8#80 - 192.0.2.1#61005; remove that one first"
+    );
+    let syn = inc(tcp, server(1, 999), v4, SYN);
+    assert_eq!(nat64.inbound(Tick(0), &settings, syn), Ok(client(8, 80)));
+    nat64.expire(Tick(u64::MAX), &settings, 100);
+    assert_eq!(nat64.table(tcp).session_count(), 0);
+    assert_eq!(nat64.mapped_v6(tcp, v4), Some(client(8, 80)));
+    assert_eq!(
+        nat64.bib_remove(tcp, Some(client(8, 80)), Some(outside)),
+        Err(BibError::Absent)
+    );
+    assert_eq!(nat64.bib_remove(tcp, None, None), Err(BibError::Absent));
+    nat64.bib_remove(tcp, None, Some(v4)).unwrap();
+    assert_eq!(nat64.mapped_v6(tcp, v4), None);
+}
+
+#[test]
+fn taking_addresses_away_takes_their_mappings_away_unless_quick() {
+    for quick in [false, true] {
+        let (mut nat64, settings) = (nat64(), Settings::default());
+        let flow = out(Protocol::Udp, client(8, 5), server(1, 80), ACK);
+        nat64.outbound(Tick(0), &settings, flow).unwrap();
+        nat64.pool4_remove(&entry(Protocol::Tcp, 0, 65535), quick);
+        assert_eq!(nat64.table(Protocol::Udp).bib_count(), 1);
+        nat64.pool4_remove(&entry(Protocol::Udp, 0, 65535), quick);
+        assert_eq!(nat64.table(Protocol::Udp).bib_count(), usize::from(quick));
+        nat64.pool4_flush(quick);
+        assert_eq!(nat64.table(Protocol::Udp).bib_count(), usize::from(quick));
+    }
+}
+
+#[test]
+fn lifetimes_follow_their_settings_at_once() {
+    let (mut nat64, old) = (nat64(), Settings::default());
+    let flow = out(Protocol::Udp, client(8, 5), server(1, 80), ACK);
+    nat64.outbound(Tick(1000), &old, flow).unwrap();
+    let new = Settings {
+        udp_timeout: 120_000,
+        ..old.clone()
+    };
+    nat64.retime(&old, &new);
+    assert_eq!(nat64.next_deadline(), Some(Tick(121_000)));
+}
+
+/// One step of a random history.
+#[derive(Clone, Debug)]
+enum Event {
+    Out(Protocol, u8, u16, u8, TcpFlags),
+    In(Protocol, u16, u8, TcpFlags),
+    Wait(u64),
+    Add(Protocol, u8, u16, u16),
+    Remove(Protocol, u16),
+    Restart,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let protocol = || prop::sample::select(Protocol::ALL.to_vec());
+    let flags = || {
+        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(syn, fin, rst)| TcpFlags {
+            syn,
+            fin,
+            rst,
+        })
+    };
+    prop_oneof![
+        6 => (protocol(), 0u8..6, 0u16..3, 0u8..4, flags())
+            .prop_map(|(p, h, c, s, f)| Event::Out(p, h, c, s, f)),
+        6 => (protocol(), 61000u16..61012, 0u8..4, flags())
+            .prop_map(|(p, v, s, f)| Event::In(p, v, s, f)),
+        2 => prop::sample::select(vec![1, 3_000, 50_000, 200_000, 8_000_000]).prop_map(Event::Wait),
+        1 => (protocol(), 0u8..6, 0u16..3, 61000u16..61012).prop_map(|(p, h, c, v)| Event::Add(p, h, c, v)),
+        1 => (protocol(), 61000u16..61012).prop_map(|(p, v)| Event::Remove(p, v)),
+        1 => Just(Event::Restart),
+    ]
+}
+
+proptest! {
+    /// A copy that only ever hears of changes agrees with the tables, the tables keep their
+    /// promises, and a restart from the copy changes nothing.
+    #[test]
+    fn any_history_keeps_the_promises(events in prop::collection::vec(event(), 1..300)) {
+        let (mut nat64, settings) = (nat64(), Settings::default());
+        let mut now = Tick(1);
+        let mut copy = Copy::default();
+        let mut changes = Vec::new();
+        for event in events {
+            match event {
+                Event::Out(p, h, c, s, f) => {
+                    let before = nat64.mapped_v4(p, client(h, c));
+                    let got = nat64.outbound(now, &settings, out(p, client(h, c), server(s, 80), f));
+                    if let (Some(before), Ok(got)) = (before, got) {
+                        prop_assert_eq!(before, got, "mappings do not move");
+                    }
+                }
+                Event::In(p, v, s, f) => {
+                    let v4 = Transport4::new([192, 0, 2, 1].into(), v);
+                    let mapped = nat64.mapped_v6(p, v4);
+                    if let Ok(got) = nat64.inbound(now, &settings, inc(p, server(s, 80), v4, f)) {
+                        prop_assert_eq!(Some(got), mapped);
+                    }
+                }
+                Event::Wait(ms) => {
+                    now = now.after(ms);
+                    nat64.expire(now, &settings, usize::MAX);
+                    prop_assert!(nat64.next_deadline().is_none_or(|d| d > now));
+                }
+                Event::Add(p, h, c, v) => {
+                    let v4 = Transport4::new([192, 0, 2, 1].into(), v);
+                    let _ = nat64.bib_add(p, client(h, c), v4);
+                }
+                Event::Remove(p, v) => {
+                    let v4 = Transport4::new([192, 0, 2, 1].into(), v);
+                    let _ = nat64.bib_remove(p, None, Some(v4));
+                }
+                Event::Restart => {
+                    let mut next = self::nat64();
+                    copy.restore(&mut next);
+                    nat64 = next;
+                }
+            }
+            nat64.drain_changes(&mut changes);
+            copy.follow(&changes);
+            copy.compare(&nat64)?;
+        }
+        nat64.expire(Tick(u64::MAX), &settings, usize::MAX);
+        nat64.expire(Tick(u64::MAX), &settings, usize::MAX);
+        for protocol in Protocol::ALL {
+            prop_assert_eq!(nat64.table(protocol).session_count(), 0);
+            prop_assert!(nat64.table(protocol).bibs().all(|bib| bib.is_static));
+        }
+    }
+}
+
+/// The simplest thing that could be a NAT64's memory.
+#[derive(Default)]
+struct Copy {
+    mappings: BTreeMap<(Protocol, Transport4), Mapping>,
+    sessions: BTreeMap<(Protocol, Transport4, Transport4), SessionState>,
+}
+
+impl Copy {
+    fn follow(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Mapping(m) => {
+                    self.mappings.insert((m.protocol, m.v4), *m);
+                }
+                Change::MappingGone { protocol, v4 } => {
+                    self.mappings.remove(&(*protocol, *v4));
+                    self.sessions
+                        .retain(|(p, m, _), _| (p, m) != (protocol, v4));
+                }
+                Change::Session(s) => {
+                    self.sessions.insert((s.protocol, s.v4, s.remote), *s);
+                }
+                Change::SessionGone {
+                    protocol,
+                    v4,
+                    remote,
+                } => {
+                    self.sessions.remove(&(*protocol, *v4, *remote));
+                }
+            }
+        }
+    }
+
+    fn compare(&self, nat64: &Nat64) -> Result<(), TestCaseError> {
+        let mut other = Self::default();
+        other.follow(&nat64.snapshot());
+        prop_assert_eq!(&self.mappings, &other.mappings);
+        let keys = |c: &Self| c.sessions.keys().copied().collect::<BTreeSet<_>>();
+        prop_assert_eq!(keys(self), keys(&other));
+        for (key, theirs) in &other.sessions {
+            let ours = &self.sessions[key];
+            prop_assert_eq!(ours.state, theirs.state);
+            prop_assert!(ours.deadline.0.abs_diff(theirs.deadline.0) < REPORT_AFTER);
+            prop_assert!(self.mappings.contains_key(&(key.0, key.1)));
+        }
+        for protocol in Protocol::ALL {
+            let clients: BTreeSet<_> = nat64.table(protocol).bibs().map(|b| b.v6).collect();
+            prop_assert_eq!(clients.len(), nat64.table(protocol).bib_count());
+        }
+        Ok(())
+    }
+
+    fn restore(&self, nat64: &mut Nat64) {
+        for mapping in self.mappings.values() {
+            assert!(nat64.import_mapping(*mapping));
+        }
+        let mut sessions: Vec<_> = self.sessions.values().collect();
+        sessions.sort_by_key(|s| s.deadline);
+        for session in sessions {
+            assert!(nat64.import_session(*session));
+        }
+    }
+}
