@@ -4,5 +4,6 @@ pub mod base;
 pub mod dataplane;
 pub mod model;
 pub mod nat64;
+pub mod store;
 pub mod wire;
 pub mod xlat;

@@ -4,7 +4,7 @@
 
 use super::table::BibId;
 use super::{Change, Mapping, Nat64, SessionState, length, lifetimes};
-use crate::base::{Protocol, Transport4, Transport6};
+use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::model::Pool4Entry;
 use crate::model::settings::Settings;
 
@@ -63,8 +63,10 @@ impl Nat64 {
 
     /// Takes a session from a copy. False if its mapping is missing or it exists already.
     ///
-    /// Quick when sessions come in ascending order of deadlines.
-    pub fn import_session(&mut self, row: SessionState) -> bool {
+    /// Quick when sessions come in ascending order of deadlines. A deadline farther away than its
+    /// lifetime is long comes from clocks that disagree, and is brought nearer.
+    pub fn import_session(&mut self, now: Tick, settings: &Settings, row: SessionState) -> bool {
+        let latest = now.after(length(settings, row.lifetime));
         let table = &mut self.tables[row.protocol.index()];
         let Some(bib) = table.find_v4(row.v4) else {
             return false;
@@ -72,7 +74,13 @@ impl Nat64 {
         table.find_session(bib, row.remote).is_none()
             && lifetimes(row.protocol).contains(&row.lifetime)
             && table
-                .add_session(bib, row.remote, row.state, row.lifetime, row.deadline)
+                .add_session(
+                    bib,
+                    row.remote,
+                    row.state,
+                    row.lifetime,
+                    row.deadline.min(latest),
+                )
                 .is_some()
     }
 

@@ -383,7 +383,7 @@ proptest! {
                 }
                 Event::Restart => {
                     let mut next = self::nat64();
-                    copy.restore(&mut next);
+                    copy.restore(&mut next, now);
                     nat64 = next;
                 }
             }
@@ -452,14 +452,14 @@ impl Copy {
         Ok(())
     }
 
-    fn restore(&self, nat64: &mut Nat64) {
+    fn restore(&self, nat64: &mut Nat64, now: Tick) {
         for mapping in self.mappings.values() {
             assert!(nat64.import_mapping(*mapping));
         }
         let mut sessions: Vec<_> = self.sessions.values().collect();
         sessions.sort_by_key(|s| s.deadline);
         for session in sessions {
-            assert!(nat64.import_session(*session));
+            assert!(nat64.import_session(now, &Settings::default(), *session));
         }
     }
 }

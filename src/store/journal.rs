@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The writer thread: the only one that touches the database once it is open.
+//!
+//! Changes are gathered for a moment and committed together; of several changes to one session
+//! only the last is written. Configuration is committed at once, and whoever asked waits for it.
+//! When the writer falls behind or the disk fails, packets go on: what could not be taken is
+//! counted, and the instance is written anew as a whole when that is possible again.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use super::load::{lifetime_number, state_number, wall};
+use super::{Clock, Error, InstanceId, Pool4Range, Pool4Set, Saved, load, prepare};
+use crate::base::{Protocol, Transport4};
+use crate::model::settings::Settings;
+use crate::model::{Flavour, Framework, MaxIterations};
+use crate::nat64::Change;
+
+/// A handle on the writer thread. Dropping it commits what was taken and ends the thread.
+pub struct Store {
+    sender: Option<SyncSender<Message>>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    /// Held for as long as the state directory is in use.
+    _lock: File,
+}
+
+/// A change of configuration.
+#[derive(Debug)]
+pub enum Config {
+    Add {
+        id: InstanceId,
+        flavour: Flavour,
+        name: String,
+        framework: Framework,
+        slot: usize,
+        settings: Box<Settings>,
+    },
+    Remove(InstanceId),
+    Settings(InstanceId, Box<Settings>),
+    /// The whole pool4 of an instance.
+    Pool4(InstanceId, Vec<Pool4Set>, Vec<Pool4Range>),
+}
+
+enum Message {
+    Config(Config, mpsc::Sender<Result<(), Error>>),
+    Changes(InstanceId, Vec<Change>),
+    /// Everything an instance has, in place of what is stored.
+    Replace(InstanceId, Vec<Change>),
+}
+
+#[derive(Default)]
+struct Shared {
+    backlog: AtomicU64,
+    lost: AtomicU64,
+    resync: Mutex<HashSet<InstanceId>>,
+}
+
+impl Store {
+    /// Opens the database in `dir`, reads everything and starts the writer.
+    ///
+    /// # Errors
+    /// The directory or database cannot be used, is in use, is newer than the program, or holds
+    /// an instance that makes no sense. Nothing stored is changed then.
+    pub fn open(dir: &Path, clock: fn() -> Clock) -> Result<(Self, Vec<Saved>), Error> {
+        let (db, lock) = prepare(dir)?;
+        let saved = load::instances(&db, clock())?;
+        let (sender, receiver) = mpsc::sync_channel(QUEUE);
+        let shared = Arc::new(Shared::default());
+        let writer = Writer {
+            db,
+            clock,
+            shared: Arc::clone(&shared),
+            removed: HashSet::new(),
+            complained: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("tylo-store".to_owned())
+            .spawn(move || writer.run(&receiver))
+            .map_err(|error| Error::Directory(dir.to_owned(), error))?;
+        let store = Self {
+            sender: Some(sender),
+            thread: Some(thread),
+            shared,
+            _lock: lock,
+        };
+        Ok((store, saved))
+    }
+
+    /// Commits a change of configuration; returns when it is on disk.
+    ///
+    /// # Errors
+    /// It is not on disk.
+    pub fn configure(&self, config: Config) -> Result<(), Error> {
+        let (reply, answer) = mpsc::channel();
+        let sender = self.sender.as_ref().ok_or(Error::Gone)?;
+        sender
+            .send(Message::Config(config, reply))
+            .map_err(|_| Error::Gone)?;
+        answer.recv().map_err(|_| Error::Gone)?
+    }
+
+    /// Takes changes for writing. Never waits: what the writer cannot take is counted, and the
+    /// instance is [asked for](Self::take_resync) as a whole later.
+    pub fn journal(&self, instance: InstanceId, changes: Vec<Change>) {
+        let count = changes.len() as u64;
+        let Some(sender) = self.sender.as_ref() else {
+            return;
+        };
+        self.shared.backlog.fetch_add(count, Ordering::Relaxed);
+        match sender.try_send(Message::Changes(instance, changes)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
+                self.shared.lose(instance, count);
+            }
+        }
+    }
+
+    /// Replaces all mappings and sessions of an instance.
+    pub fn replace(&self, instance: InstanceId, snapshot: Vec<Change>) {
+        let count = snapshot.len() as u64;
+        self.shared.backlog.fetch_add(count, Ordering::Relaxed);
+        let sent = self
+            .sender
+            .as_ref()
+            .is_some_and(|s| s.send(Message::Replace(instance, snapshot)).is_ok());
+        if !sent {
+            self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+
+    /// The instances whose copy on disk has gaps and that shall be [replaced](Self::replace).
+    pub fn take_resync(&self) -> HashSet<InstanceId> {
+        std::mem::take(&mut *self.shared.resync())
+    }
+
+    /// Changes taken but not on disk yet.
+    pub fn backlog(&self) -> u64 {
+        self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Changes that did not reach the disk by themselves.
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            // A writer that panicked has nothing left to commit.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn resync(&self) -> std::sync::MutexGuard<'_, HashSet<InstanceId>> {
+        self.resync.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lose(&self, instance: InstanceId, count: u64) {
+        self.lost.fetch_add(count, Ordering::Relaxed);
+        self.resync().insert(instance);
+    }
+}
+
+struct Writer {
+    db: Connection,
+    clock: fn() -> Clock,
+    shared: Arc<Shared>,
+    /// Workers may report changes of an instance a moment longer than it exists.
+    removed: HashSet<InstanceId>,
+    complained: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self, receiver: &Receiver<Message>) {
+        let mut batch = Vec::new();
+        while let Ok(first) = receiver.recv() {
+            let until = Instant::now() + COMMIT_AFTER;
+            let mut next = Some(first);
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Changes(id, changes) if self.removed.contains(&id) => {
+                        let count = changes.len() as u64;
+                        self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
+                    }
+                    Message::Changes(id, changes) => {
+                        batch.extend(changes.into_iter().map(|change| (id, change)));
+                    }
+                    Message::Replace(id, snapshot) => {
+                        self.commit(&mut batch);
+                        self.replace(id, snapshot);
+                    }
+                    Message::Config(config, reply) => {
+                        // In order: an instance must exist before it has sessions.
+                        self.commit(&mut batch);
+                        // Whoever asked may have given up waiting.
+                        let _ = reply.send(self.configure(config));
+                    }
+                }
+                if batch.len() < BATCH {
+                    let left = until.saturating_duration_since(Instant::now());
+                    next = match receiver.recv_timeout(left) {
+                        Ok(message) => Some(message),
+                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+                    };
+                }
+            }
+            self.commit(&mut batch);
+        }
+    }
+
+    fn commit(&mut self, batch: &mut Vec<(InstanceId, Change)>) {
+        if batch.is_empty() {
+            return;
+        }
+        let count = batch.len() as u64;
+        let clock = (self.clock)();
+        let mut write = || {
+            let tx = begin(&mut self.db)?;
+            for (id, change) in latest(batch) {
+                apply(&tx, *id, change, clock)?;
+            }
+            tx.commit()
+        };
+        if let Err(error) = write() {
+            self.complain(&error);
+            for (id, _) in batch.iter() {
+                self.shared.lose(*id, 1);
+            }
+        }
+        self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
+        batch.clear();
+    }
+
+    fn replace(&mut self, id: InstanceId, mut snapshot: Vec<Change>) {
+        let count = snapshot.len() as u64;
+        if self.removed.contains(&id) {
+            snapshot.clear();
+        }
+        let clock = (self.clock)();
+        let mut write = || {
+            let tx = begin(&mut self.db)?;
+            tx.execute("DELETE FROM session WHERE instance = ?1", [id.0])?;
+            tx.execute("DELETE FROM bib WHERE instance = ?1", [id.0])?;
+            for change in &snapshot {
+                apply(&tx, id, change, clock)?;
+            }
+            tx.commit()
+        };
+        if let Err(error) = write() {
+            self.complain(&error);
+            self.shared.lose(id, count);
+        }
+        self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    fn configure(&mut self, config: Config) -> Result<(), Error> {
+        let tx = begin(&mut self.db)?;
+        match config {
+            Config::Add {
+                id,
+                flavour,
+                name,
+                framework,
+                slot,
+                settings,
+            } => {
+                let flavour = match flavour {
+                    Flavour::Nat64 => "nat64",
+                };
+                tx.execute(
+                    "INSERT INTO instance (id, flavour, name, framework, slot, settings) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    params![
+                        id.0,
+                        flavour,
+                        name,
+                        framework.name(),
+                        slot as i64,
+                        json(&settings)?
+                    ],
+                )?;
+            }
+            Config::Remove(id) => {
+                tx.execute("DELETE FROM instance WHERE id = ?1", [id.0])?;
+                self.removed.insert(id);
+            }
+            Config::Settings(id, settings) => {
+                tx.execute(
+                    "UPDATE instance SET settings = ?2 WHERE id = ?1",
+                    params![id.0, json(&settings)?],
+                )?;
+            }
+            Config::Pool4(id, sets, ranges) => write_pool4(&tx, id, &sets, &ranges)?,
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// Says that the disk fails, but not with every batch.
+    fn complain(&mut self, error: &rusqlite::Error) {
+        if self
+            .complained
+            .is_none_or(|t| t.elapsed() >= COMPLAIN_EVERY)
+        {
+            self.complained = Some(Instant::now());
+            tracing::error!(%error, "sessions cannot be written to the database; translation goes on");
+        }
+    }
+}
+
+fn begin(db: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    db.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// The changes that count: those of a session that a later one overtakes are left out.
+fn latest(batch: &[(InstanceId, Change)]) -> impl Iterator<Item = &(InstanceId, Change)> {
+    type Key = (InstanceId, Protocol, Transport4, Transport4);
+    let mut seen: HashSet<Key> = HashSet::new();
+    let mut keep: Vec<_> = batch
+        .iter()
+        .rev()
+        .filter(|(id, change)| match change {
+            Change::Session(s) => seen.insert((*id, s.protocol, s.v4, s.remote)),
+            Change::SessionGone {
+                protocol,
+                v4,
+                remote,
+            } => seen.insert((*id, *protocol, *v4, *remote)),
+            Change::Mapping(_) | Change::MappingGone { .. } => true,
+        })
+        .collect();
+    keep.reverse();
+    keep.into_iter()
+}
+
+fn apply(
+    tx: &Transaction<'_>,
+    id: InstanceId,
+    change: &Change,
+    clock: Clock,
+) -> rusqlite::Result<()> {
+    match change {
+        Change::Mapping(m) => {
+            tx.prepare_cached(UPSERT_BIB)?.execute(params![
+                id.0,
+                m.protocol.index() as i64,
+                u32::from(m.v4.addr),
+                m.v4.port,
+                m.v6.addr.octets(),
+                m.v6.port,
+                m.is_static
+            ])?;
+        }
+        Change::MappingGone { protocol, v4 } => {
+            let key = params![id.0, protocol.index() as i64, u32::from(v4.addr), v4.port];
+            tx.prepare_cached(DELETE_SESSIONS)?.execute(key)?;
+            tx.prepare_cached(DELETE_BIB)?.execute(key)?;
+        }
+        Change::Session(s) => {
+            tx.prepare_cached(UPSERT_SESSION)?.execute(params![
+                id.0,
+                s.protocol.index() as i64,
+                u32::from(s.v4.addr),
+                s.v4.port,
+                u32::from(s.remote.addr),
+                s.remote.port,
+                state_number(s.state),
+                lifetime_number(s.lifetime),
+                wall(clock, s.deadline)
+            ])?;
+        }
+        Change::SessionGone {
+            protocol,
+            v4,
+            remote,
+        } => {
+            tx.prepare_cached(DELETE_SESSION)?.execute(params![
+                id.0,
+                protocol.index() as i64,
+                u32::from(v4.addr),
+                v4.port,
+                u32::from(remote.addr),
+                remote.port
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+fn write_pool4(
+    tx: &Transaction<'_>,
+    id: InstanceId,
+    sets: &[Pool4Set],
+    ranges: &[Pool4Range],
+) -> rusqlite::Result<()> {
+    tx.execute("DELETE FROM pool4_set WHERE instance = ?1", [id.0])?;
+    tx.execute("DELETE FROM pool4_range WHERE instance = ?1", [id.0])?;
+    for set in sets {
+        let iterations = match set.iterations {
+            MaxIterations::Auto => None,
+            MaxIterations::Infinity => Some(0),
+            MaxIterations::Fixed(n) => Some(n),
+        };
+        tx.prepare_cached(
+            "INSERT INTO pool4_set (instance, protocol, mark, max_iterations) \
+             VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            id.0,
+            set.protocol.index() as i64,
+            set.mark,
+            iterations
+        ])?;
+    }
+    for range in ranges {
+        tx.prepare_cached(
+            "INSERT INTO pool4_range \
+             (instance, protocol, mark, first_addr, last_addr, min_port, max_port) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            id.0,
+            range.protocol.index() as i64,
+            range.mark,
+            u32::from(range.first),
+            u32::from(range.last),
+            range.ports.min,
+            range.ports.max
+        ])?;
+    }
+    Ok(())
+}
+
+fn json(settings: &Settings) -> rusqlite::Result<String> {
+    serde_json::to_string(settings)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// How long changes are gathered before they are committed together.
+const COMMIT_AFTER: Duration = Duration::from_millis(50);
+
+/// How many changes are committed together at most.
+const BATCH: usize = 20_000;
+
+/// How many bursts of changes may wait for the writer.
+const QUEUE: usize = 8_192;
+
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+const UPSERT_BIB: &str = "INSERT INTO bib \
+    (instance, protocol, v4_addr, v4_port, v6_addr, v6_port, is_static) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+    ON CONFLICT DO UPDATE SET v6_addr = excluded.v6_addr, v6_port = excluded.v6_port, \
+    is_static = excluded.is_static";
+const DELETE_BIB: &str = "DELETE FROM bib \
+    WHERE instance = ?1 AND protocol = ?2 AND v4_addr = ?3 AND v4_port = ?4";
+const UPSERT_SESSION: &str = "INSERT INTO session \
+    (instance, protocol, v4_addr, v4_port, remote_addr, remote_port, state, lifetime, expires) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+    ON CONFLICT DO UPDATE SET state = excluded.state, lifetime = excluded.lifetime, \
+    expires = excluded.expires";
+const DELETE_SESSION: &str = "DELETE FROM session \
+    WHERE instance = ?1 AND protocol = ?2 AND v4_addr = ?3 AND v4_port = ?4 \
+    AND remote_addr = ?5 AND remote_port = ?6";
+const DELETE_SESSIONS: &str = "DELETE FROM session \
+    WHERE instance = ?1 AND protocol = ?2 AND v4_addr = ?3 AND v4_port = ?4";

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Against real databases in real directories.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::journal::Config;
+use super::*;
+use crate::base::{Protocol, Transport4, Transport6};
+use crate::model::TcpState;
+use crate::nat64::Change;
+use crate::nat64::tcp::Lifetime;
+
+/// A directory that goes away with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tylo-store-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Ten seconds after boot, at some time of day.
+fn clock() -> Clock {
+    Clock {
+        tick: Tick(10_000),
+        wall: 1_700_000_000_000,
+    }
+}
+
+/// The same machine a minute later and after a reboot: the tick is small again.
+fn after_reboot() -> Clock {
+    Clock {
+        tick: Tick(1_000),
+        wall: 1_700_000_060_000,
+    }
+}
+
+fn add(store: &Store) -> InstanceId {
+    let id = InstanceId(7);
+    store
+        .configure(Config::Add {
+            id,
+            flavour: Flavour::Nat64,
+            name: "default".to_owned(),
+            framework: Framework::Netfilter,
+            slot: 0,
+            settings: Box::default(),
+        })
+        .unwrap();
+    id
+}
+
+fn mapping(port: u16, is_static: bool) -> Mapping {
+    Mapping {
+        protocol: Protocol::Tcp,
+        v6: Transport6::new("2001:db8::8".parse().unwrap(), port),
+        v4: Transport4::new("192.0.2.1".parse().unwrap(), port),
+        is_static,
+    }
+}
+
+fn session(port: u16, deadline: u64) -> SessionState {
+    SessionState {
+        protocol: Protocol::Tcp,
+        v4: Transport4::new("192.0.2.1".parse().unwrap(), port),
+        remote: Transport4::new("203.0.113.1".parse().unwrap(), 80),
+        state: TcpState::V4FinRcv,
+        lifetime: Lifetime::TcpEstablished,
+        deadline: Tick(deadline),
+    }
+}
+
+#[test]
+fn what_was_stored_comes_back_with_the_time_it_has_left() {
+    let dir = Dir::new("back");
+    let (store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert!(saved.is_empty());
+    let id = add(&store);
+    let range = Pool4Range {
+        protocol: Protocol::Icmp,
+        mark: 4_000_000_000,
+        first: "192.0.2.1".parse().unwrap(),
+        last: "192.0.2.9".parse().unwrap(),
+        ports: PortRange { min: 0, max: 65535 },
+    };
+    let set = Pool4Set {
+        protocol: Protocol::Icmp,
+        mark: 4_000_000_000,
+        iterations: MaxIterations::Fixed(u32::MAX),
+    };
+    store
+        .configure(Config::Pool4(id, vec![set.clone()], vec![range.clone()]))
+        .unwrap();
+    store.journal(
+        id,
+        vec![
+            Change::Mapping(mapping(1, true)),
+            Change::Mapping(mapping(2, false)),
+            Change::Mapping(mapping(3, false)),
+            Change::Session(session(2, 200_000)),
+            Change::Session(session(2, 110_000)),
+            Change::Session(session(3, 70_000)),
+            Change::MappingGone {
+                protocol: Protocol::Tcp,
+                v4: mapping(3, false).v4,
+            },
+        ],
+    );
+    drop(store);
+
+    let (store, mut saved) = Store::open(&dir.0, after_reboot).unwrap();
+    let saved = saved.pop().unwrap();
+    assert_eq!(
+        (saved.id, saved.name.as_str(), saved.slot),
+        (id, "default", 0)
+    );
+    assert_eq!(saved.settings, Settings::default());
+    assert_eq!((saved.pool4, saved.pool4_sets), (vec![range], vec![set]));
+    assert_eq!(saved.mappings, [mapping(1, true), mapping(2, false)]);
+    // 110 s minus 10 s were left, a minute is gone: 40 s from tick 1 s on.
+    assert_eq!(saved.sessions, [session(2, 41_000)]);
+    assert_eq!(store.lost(), 0);
+    drop(store);
+
+    let (_store, saved) = Store::open(&dir.0, || Clock {
+        tick: Tick(5),
+        wall: 1_700_000_100_000,
+    })
+    .unwrap();
+    assert!(saved[0].sessions.is_empty(), "expired meanwhile");
+}
+
+#[test]
+fn an_instance_goes_with_all_it_has_and_latecomers_are_ignored() {
+    let dir = Dir::new("remove");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = add(&store);
+    store.journal(id, vec![Change::Mapping(mapping(1, true))]);
+    store.configure(Config::Remove(id)).unwrap();
+    store.journal(id, vec![Change::Mapping(mapping(2, true))]);
+    store.replace(id, vec![Change::Mapping(mapping(3, true))]);
+    drop(store);
+    let (store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert!(saved.is_empty());
+    assert_eq!(store.lost(), 0);
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_what_was_there() {
+    let dir = Dir::new("snapshot");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = add(&store);
+    store.journal(
+        id,
+        vec![
+            Change::Mapping(mapping(1, false)),
+            Change::Session(session(1, 90_000)),
+        ],
+    );
+    store.replace(id, vec![Change::Mapping(mapping(2, true))]);
+    drop(store);
+    let (_store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(saved[0].mappings, [mapping(2, true)]);
+    assert!(saved[0].sessions.is_empty());
+}
+
+#[test]
+fn a_state_directory_has_one_daemon_and_no_other_readers() {
+    let dir = Dir::new("lock");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let error = Store::open(&dir.0, clock).err().unwrap().to_string();
+    assert!(
+        error.contains("in use by another daemon (process"),
+        "{error}"
+    );
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir.0), 0o700);
+    for file in ["state.db", "state.db-wal", "lock"] {
+        assert_eq!(mode(&dir.0.join(file)), 0o600, "{file}");
+    }
+    drop(store);
+    assert!(Store::open(&dir.0, clock).is_ok());
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_and_left_as_it_is() {
+    let dir = Dir::new("refused");
+    fs::write(&dir.0, "a file").unwrap();
+    let error = Store::open(&dir.0, clock).err().unwrap().to_string();
+    assert!(
+        error.starts_with("cannot use the state directory"),
+        "{error}"
+    );
+    fs::remove_file(&dir.0).unwrap();
+
+    drop(Store::open(&dir.0, clock).unwrap());
+    let path = dir.0.join("state.db");
+    let db = Connection::open(&path).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    drop(db);
+    let error = Store::open(&dir.0, clock).err().unwrap().to_string();
+    assert!(
+        error.contains("newer version of this program (schema 99"),
+        "{error}"
+    );
+
+    let garbage = vec![0x5a; 10_000];
+    fs::write(&path, &garbage).unwrap();
+    let error = Store::open(&dir.0, clock).err().unwrap().to_string();
+    assert!(error.contains("move it away"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), garbage);
+}
+
+#[test]
+fn rows_that_cannot_be_are_passed_over() {
+    let dir = Dir::new("rows");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = add(&store);
+    store.journal(id, vec![Change::Mapping(mapping(1, true))]);
+    drop(store);
+    let db = Connection::open(dir.0.join("state.db")).unwrap();
+    db.execute_batch(
+        "INSERT INTO bib VALUES (7, 9, 1, 1, x'00000000000000000000000000000000', 1, 0);
+         INSERT INTO bib VALUES (7, 0, -1, 1, x'00000000000000000000000000000000', 1, 0);
+         INSERT INTO bib VALUES (7, 0, 1, 70000, x'00000000000000000000000000000000', 1, 0);
+         INSERT INTO bib VALUES (7, 0, 1, 1, x'00', 1, 0);
+         INSERT INTO session VALUES (7, 0, 1, 1, 1, 1, 7, 0, 1);
+         INSERT INTO session VALUES (7, 0, 1, 1, 1, 2, 0, 5, 1);
+         INSERT INTO session VALUES (7, 0, 1, 1, 1, 3, 0, 0, -1);
+         INSERT INTO pool4_range VALUES (7, 0, 0, 9, 1, 1, 1);",
+    )
+    .unwrap();
+    drop(db);
+    let (store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(saved[0].mappings, [mapping(1, true)]);
+    assert_eq!(saved[0].unusable, 8);
+    drop(store);
+    let db = Connection::open(dir.0.join("state.db")).unwrap();
+    db.execute("UPDATE instance SET settings = '{'", [])
+        .unwrap();
+    drop(db);
+    let error = Store::open(&dir.0, clock).err().unwrap().to_string();
+    assert!(
+        error.contains("'default' whose settings cannot be read"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_failing_disk_is_counted_and_asks_for_a_snapshot() {
+    let dir = Dir::new("failing");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = add(&store);
+    // A table that is gone fails every write, as a full disk would.
+    let db = Connection::open(dir.0.join("state.db")).unwrap();
+    db.execute_batch("ALTER TABLE bib RENAME TO hidden")
+        .unwrap();
+    store.journal(id, vec![Change::Mapping(mapping(1, true))]);
+    wait(|| store.backlog() == 0);
+    assert_eq!(store.lost(), 1);
+    assert_eq!(store.take_resync().into_iter().collect::<Vec<_>>(), [id]);
+    db.execute_batch("ALTER TABLE hidden RENAME TO bib")
+        .unwrap();
+    store.replace(id, vec![Change::Mapping(mapping(1, true))]);
+    drop(store);
+    let (_store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(saved[0].mappings, [mapping(1, true)]);
+}
+
+fn wait(done: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("waited for five seconds");
+}
