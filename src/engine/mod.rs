@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Floor 4: one instance. A packet comes in, what becomes of it comes out.
+//!
+//! Brings together what the floors below know: parse, decide, translate, count. Time is an
+//! argument, packets are slices, output is a buffer of the caller's: nothing here touches the
+//! system.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use etherparse::PacketBuilder;
+
+use crate::base::counters::{Counter, Counters};
+use crate::base::prefix::Pool6;
+use crate::base::{Protocol, Tick, Transport4, Transport6};
+use crate::model::settings::Settings;
+use crate::nat64::{Change, Inbound, Nat64, Outbound, Probe};
+use crate::wire::output::Output;
+use crate::wire::{Inner, InnerL4, L4, Packet4, Packet6, Refusal, TcpFlags, Verdict};
+use crate::xlat::{self, Plan, Rewrite, Rules};
+
+/// A NAT64 instance: settings, tables, counters.
+pub struct Instance {
+    settings: Settings,
+    nat64: Nat64,
+    counters: Counters,
+    identification: u16,
+    /// Holds a packet between the two passes of a hairpin.
+    scratch: Vec<u8>,
+}
+
+/// What is known about a packet besides its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta {
+    /// The packet mark; selects a set of pool4.
+    pub mark: u32,
+    /// MTU of the link it came in by, in bytes; `u32::MAX` where unknown.
+    pub ingress_mtu: u32,
+    /// It arrived in fragments, which the kernel put together.
+    pub reassembled: bool,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Translated,
+    /// The kernel shall go on with it, unchanged.
+    NotOurs(Counter),
+    /// It is gone; its sender may have been told.
+    Dropped(Counter),
+}
+
+impl Instance {
+    /// `key` seeds hashes and port selection; it should be random.
+    pub fn new(settings: Settings, key: [u8; 16]) -> Self {
+        Self {
+            settings,
+            nat64: Nat64::new(key),
+            counters: Counters::default(),
+            identification: u16::from_ne_bytes([key[0], key[1]]),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Puts other settings into force; sessions live on.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.nat64.retime(&self.settings, &settings);
+        self.settings = settings;
+    }
+
+    pub const fn nat64(&self) -> &Nat64 {
+        &self.nat64
+    }
+
+    pub const fn nat64_mut(&mut self) -> &mut Nat64 {
+        &mut self.nat64
+    }
+
+    pub const fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// The counters, gauges included.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        let sum = |f: fn(&crate::nat64::table::Table) -> usize| {
+            Protocol::ALL
+                .iter()
+                .map(|p| f(self.nat64.table(*p)) as u64)
+                .sum()
+        };
+        counters.set(Counter::BibEntries, sum(|t| t.bib_count()));
+        counters.set(Counter::Sessions, sum(|t| t.session_count()));
+        counters
+    }
+
+    /// Whether the destination is one of this instance's: for packets that come without saying
+    /// which instance they are for.
+    pub fn concerns(&self, packet: &[u8]) -> bool {
+        match version(packet) {
+            Some(6) => destination6(packet)
+                .zip(self.settings.pool6)
+                .is_some_and(|(dst, pool6)| pool6.contains(dst)),
+            Some(4) => {
+                destination4(packet).is_some_and(|dst| self.nat64.pool4().has_address(dst))
+            }
+            _ => false,
+        }
+    }
+
+    /// Handles a packet that starts with its IP header. What is to be sent is added to `out`.
+    pub fn handle(&mut self, now: Tick, meta: &Meta, packet: &[u8], out: &mut Output) -> Outcome {
+        let result = match version(packet) {
+            Some(6) => {
+                self.counters.count(Counter::Received6);
+                self.six(now, meta, packet, out)
+            }
+            Some(4) => {
+                self.counters.count(Counter::Received4);
+                self.four(now, meta, packet, out)
+            }
+            _ => Err(accept(Counter::SkbTruncated)),
+        };
+        let Err(refusal) = result else {
+            self.counters.count(Counter::Success);
+            return Outcome::Translated;
+        };
+        self.counters.count(refusal.reason);
+        match refusal.verdict {
+            Verdict::Accept => Outcome::NotOurs(refusal.reason),
+            Verdict::Drop => Outcome::Dropped(refusal.reason),
+            Verdict::Reply(reply) => {
+                if let Some(error) = xlat::icmp::reply_to(packet, reply) {
+                    out.push_error(error);
+                }
+                Outcome::Dropped(refusal.reason)
+            }
+        }
+    }
+
+    /// Ends at most `budget` sessions that are due; true when more are due. Probes of silent
+    /// connections are added to `out`.
+    pub fn expire(&mut self, now: Tick, budget: usize, out: &mut Output) -> bool {
+        let more = self.nat64.expire(now, &self.settings, budget);
+        let Some(pool6) = self.settings.pool6 else {
+            return more;
+        };
+        for probe in self.nat64.drain_probes() {
+            write_probe(pool6, probe, out);
+        }
+        more
+    }
+
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.nat64.next_deadline()
+    }
+
+    /// Takes what happened to the tables since the last call; `into` is emptied first.
+    pub fn drain_changes(&mut self, into: &mut Vec<Change>) {
+        self.nat64.drain_changes(into);
+    }
+
+    fn six(
+        &mut self,
+        now: Tick,
+        meta: &Meta,
+        bytes: &[u8],
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
+        if !self.settings.manually_enabled {
+            return Err(accept(Counter::XlatorDisabled));
+        }
+        let Some(pool6) = self.settings.pool6 else {
+            return Err(accept(Counter::Pool6Unset));
+        };
+        if destination6(bytes).is_some_and(|dst| !pool6.contains(dst)) {
+            return Err(accept(Counter::Pool6Mismatch));
+        }
+        let packet = Packet6::parse(bytes)?;
+        let Some(dst4) = pool6.extract(packet.dst) else {
+            return Err(accept(Counter::Pool6Mismatch));
+        };
+        //= rfc6146#section-3.5
+        if pool6.contains(packet.src) {
+            return Err(drop(Counter::HairpinLoop));
+        }
+        let (plan, protocol, peer) = match packet.l4 {
+            L4::Tcp { src, dst, flags } => {
+                self.flow_out(now, meta, Protocol::Tcp, (packet.src, src), (dst4, dst), flags)?
+            }
+            L4::Udp { src, dst } => {
+                let (client, remote) = ((packet.src, src), (dst4, dst));
+                self.flow_out(now, meta, Protocol::Udp, client, remote, NO_FLAGS)?
+            }
+            L4::Echo { identifier: id, .. } => {
+                if self.settings.drop_icmpv6_info {
+                    return Err(drop(Counter::Icmp6Filter));
+                }
+                let (client, remote) = ((packet.src, id), (dst4, id));
+                self.flow_out(now, meta, Protocol::Icmp, client, remote, NO_FLAGS)?
+            }
+            L4::Error { inner, .. } => self.error_out(pool6, dst4, &inner)?,
+            L4::Icmp { .. } => return Err(accept(Counter::UnknownIcmp6Type)),
+            L4::Other => return Err(accept(Counter::UnknownL4Proto)),
+            // The kernel reassembles before we see a packet; a stray one has no ports.
+            L4::LaterFragment => return Err(drop(Counter::Hdr6)),
+        };
+        let first = out.len();
+        xlat::six_to_four(&packet, &plan, &self.rules(meta), out)?;
+        if !self.nat64.pool4().contains(protocol, peer) {
+            return Ok(());
+        }
+        self.hairpin(now, meta, first, out)
+    }
+
+    /// A packet for one of our own transport addresses goes through the other translation at
+    /// once, as if it had come from IPv4.
+    //= rfc6146#section-3.8
+    fn hairpin(
+        &mut self,
+        now: Tick,
+        meta: &Meta,
+        first: usize,
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.extend_from_slice(out.get(first).unwrap_or_default());
+        out.truncate(first);
+        let result = self.four(now, meta, &scratch, out);
+        self.scratch = scratch;
+        // The packet in hand is not the one that came: neither kernel nor sender would know it.
+        result.map_err(|refusal| drop(refusal.reason))
+    }
+
+    fn flow_out(
+        &mut self,
+        now: Tick,
+        meta: &Meta,
+        protocol: Protocol,
+        client: (Ipv6Addr, u16),
+        remote: (Ipv4Addr, u16),
+        flags: TcpFlags,
+    ) -> Result<(Plan<Ipv4Addr>, Protocol, Transport4), Refusal> {
+        let flow = Outbound {
+            protocol,
+            client: Transport6::new(client.0, client.1),
+            remote: Transport4::new(remote.0, remote.1),
+            mark: meta.mark,
+            flags,
+        };
+        let v4 = self.nat64.outbound(now, &self.settings, flow)?;
+        let peer_port = match protocol {
+            Protocol::Tcp | Protocol::Udp => remote.1,
+            Protocol::Icmp => v4.port,
+        };
+        let outer = Rewrite {
+            src: v4.addr,
+            dst: remote.0,
+            ports: Some([v4.port, peer_port]),
+        };
+        let plan = Plan { outer, inner: None };
+        Ok((plan, protocol, Transport4::new(remote.0, peer_port)))
+    }
+
+    /// An ICMPv6 error is about a packet that was sent to a client: the quoted destination.
+    //= rfc6146#section-3.6.1
+    fn error_out(
+        &self,
+        pool6: Pool6,
+        dst4: Ipv4Addr,
+        inner: &Inner<Ipv6Addr>,
+    ) -> Result<(Plan<Ipv4Addr>, Protocol, Transport4), Refusal> {
+        let (protocol, src, dst) = inner_ports(inner)?;
+        let Some(remote) = pool6.extract(inner.src) else {
+            return Err(accept(Counter::SessionNotFound));
+        };
+        let client = Transport6::new(inner.dst, dst);
+        let Some(v4) = self.nat64.mapped_v4(protocol, client) else {
+            return Err(accept(Counter::SessionNotFound));
+        };
+        let peer_port = match protocol {
+            Protocol::Tcp | Protocol::Udp => src,
+            Protocol::Icmp => v4.port,
+        };
+        let plan = Plan {
+            outer: Rewrite {
+                src: v4.addr,
+                dst: dst4,
+                ports: None,
+            },
+            inner: Some(Rewrite {
+                src: remote,
+                dst: v4.addr,
+                ports: Some([peer_port, v4.port]),
+            }),
+        };
+        Ok((plan, protocol, Transport4::new(remote, peer_port)))
+    }
+
+    fn four(
+        &mut self,
+        now: Tick,
+        meta: &Meta,
+        bytes: &[u8],
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
+        if !self.settings.manually_enabled {
+            return Err(accept(Counter::XlatorDisabled));
+        }
+        let Some(pool6) = self.settings.pool6 else {
+            return Err(accept(Counter::Pool6Unset));
+        };
+        if destination4(bytes).is_some_and(|dst| !self.nat64.pool4().has_address(dst)) {
+            return Err(accept(Counter::Pool4Mismatch));
+        }
+        let packet = Packet4::parse(bytes)?;
+        let plan = match packet.l4 {
+            L4::Tcp { src, dst, flags } => self.flow_in(
+                now,
+                pool6,
+                Protocol::Tcp,
+                (packet.src, src),
+                (packet.dst, dst),
+                flags,
+            )?,
+            L4::Udp { src, dst } => {
+                let (remote, v4) = ((packet.src, src), (packet.dst, dst));
+                self.flow_in(now, pool6, Protocol::Udp, remote, v4, NO_FLAGS)?
+            }
+            L4::Echo { identifier: id, .. } => {
+                let (remote, v4) = ((packet.src, id), (packet.dst, id));
+                self.flow_in(now, pool6, Protocol::Icmp, remote, v4, NO_FLAGS)?
+            }
+            L4::Error { inner, .. } => self.error_in(pool6, packet.src, &inner)?,
+            L4::Icmp { .. } => return Err(accept(Counter::UnknownIcmp4Type)),
+            L4::Other => return Err(accept(Counter::UnknownL4Proto)),
+            L4::LaterFragment => return Err(drop(Counter::Hdr4)),
+        };
+        xlat::four_to_six(&packet, &plan, &self.rules(meta), out)
+    }
+
+    fn flow_in(
+        &mut self,
+        now: Tick,
+        pool6: Pool6,
+        protocol: Protocol,
+        remote: (Ipv4Addr, u16),
+        v4: (Ipv4Addr, u16),
+        flags: TcpFlags,
+    ) -> Result<Plan<Ipv6Addr>, Refusal> {
+        let v4 = Transport4::new(v4.0, v4.1);
+        if !self.nat64.pool4().contains(protocol, v4) {
+            return Err(accept(Counter::Pool4Mismatch));
+        }
+        let flow = Inbound {
+            protocol,
+            v4,
+            remote: Transport4::new(remote.0, remote.1),
+            flags,
+        };
+        let client = self.nat64.inbound(now, &self.settings, flow)?;
+        let peer_port = match protocol {
+            Protocol::Tcp | Protocol::Udp => remote.1,
+            Protocol::Icmp => client.port,
+        };
+        Ok(Plan {
+            outer: Rewrite {
+                src: pool6.embed(remote.0),
+                dst: client.addr,
+                ports: Some([peer_port, client.port]),
+            },
+            inner: None,
+        })
+    }
+
+    /// An ICMPv4 error is about a packet that a client sent: the quoted source.
+    //= rfc6146#section-3.6.1
+    fn error_in(
+        &self,
+        pool6: Pool6,
+        sender: Ipv4Addr,
+        inner: &Inner<Ipv4Addr>,
+    ) -> Result<Plan<Ipv6Addr>, Refusal> {
+        let (protocol, src, dst) = inner_ports(inner)?;
+        let v4 = Transport4::new(inner.src, src);
+        if !self.nat64.pool4().contains(protocol, v4) {
+            return Err(accept(Counter::Pool4Mismatch));
+        }
+        let Some(client) = self.nat64.mapped_v6(protocol, v4) else {
+            return Err(accept(Counter::SessionNotFound));
+        };
+        let remote = pool6.embed(inner.dst);
+        let peer_port = match protocol {
+            Protocol::Tcp | Protocol::Udp => dst,
+            Protocol::Icmp => client.port,
+        };
+        Ok(Plan {
+            outer: Rewrite {
+                src: if self.settings.source_icmpv6_errors_better {
+                    pool6.embed(sender)
+                } else {
+                    remote
+                },
+                dst: client.addr,
+                ports: None,
+            },
+            inner: Some(Rewrite {
+                src: client.addr,
+                dst: remote,
+                ports: Some([client.port, peer_port]),
+            }),
+        })
+    }
+
+    fn rules(&mut self, meta: &Meta) -> Rules<'_> {
+        self.identification = self.identification.wrapping_add(1);
+        Rules {
+            override_tos: self.settings.override_tos.then_some(self.settings.tos),
+            zeroize_traffic_class: self.settings.zeroize_traffic_class,
+            lowest_ipv6_mtu: self.settings.lowest_ipv6_mtu,
+            plateaus: &self.settings.mtu_plateaus,
+            ingress_mtu: meta.ingress_mtu,
+            // The kernel knows the link the packet leaves by, and complains itself.
+            egress_mtu: u32::MAX,
+            //= rfc6146#section-3.4
+            amend_udp_checksum_zero: true,
+            reassembled: meta.reassembled,
+            identification: self.identification,
+        }
+    }
+}
+
+/// Protocol, source port and destination port of a quoted packet.
+fn inner_ports<A>(inner: &Inner<A>) -> Result<(Protocol, u16, u16), Refusal> {
+    match inner.l4 {
+        InnerL4::Tcp { src, dst } => Ok((Protocol::Tcp, src, dst)),
+        InnerL4::Udp { src, dst } => Ok((Protocol::Udp, src, dst)),
+        InnerL4::Echo { identifier, .. } => Ok((Protocol::Icmp, identifier, identifier)),
+        InnerL4::Other => Err(accept(Counter::UnknownProtoInner)),
+    }
+}
+
+/// Asks the IPv6 end of a silent connection for a sign of life: a lone ACK that acknowledges
+/// nothing, which a living connection answers and a dead one resets.
+//= rfc6146#section-3.5.2.2
+fn write_probe(pool6: Pool6, probe: Probe, out: &mut Output) {
+    let (src, dst) = (pool6.embed(probe.remote.addr), probe.client.addr);
+    let builder = PacketBuilder::ipv6(src.octets(), dst.octets(), PROBE_HOP_LIMIT)
+        .tcp(probe.remote.port, probe.client.port, 0, PROBE_WINDOW)
+        .ack(0);
+    let packet = out.packet(builder.size(0));
+    let mut cursor = std::io::Cursor::new(packet);
+    // Writes exactly the size it announced.
+    let written = builder.write(&mut cursor, &[]);
+    debug_assert!(written.is_ok());
+}
+
+fn version(packet: &[u8]) -> Option<u8> {
+    packet.first().map(|byte| byte >> 4)
+}
+
+fn destination6(packet: &[u8]) -> Option<Ipv6Addr> {
+    let octets: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
+    Some(octets.into())
+}
+
+fn destination4(packet: &[u8]) -> Option<Ipv4Addr> {
+    let octets: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
+    Some(octets.into())
+}
+
+const fn drop(reason: Counter) -> Refusal {
+    Refusal {
+        reason,
+        verdict: Verdict::Drop,
+    }
+}
+
+const fn accept(reason: Counter) -> Refusal {
+    Refusal {
+        reason,
+        verdict: Verdict::Accept,
+    }
+}
+
+const NO_FLAGS: TcpFlags = TcpFlags {
+    syn: false,
+    fin: false,
+    rst: false,
+};
+
+const PROBE_HOP_LIMIT: u8 = 255;
+
+const PROBE_WINDOW: u16 = 8192;
+
+#[cfg(test)]
+mod tests;
