@@ -2,6 +2,7 @@
 //! tylo: a NAT64 gateway in userspace (work in progress).
 pub mod base;
 pub mod dataplane;
+pub mod engine;
 pub mod model;
 pub mod nat64;
 pub mod store;
