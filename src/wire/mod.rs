@@ -8,13 +8,50 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::base::counters::Counter;
 
+pub mod checksum;
 pub mod output;
+mod parse4;
+mod parse6;
+mod transport;
+pub mod write;
+
+/// Protocol numbers (IPv4 "protocol", IPv6 "next header").
+pub const ICMP4: u8 = 1;
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const ICMP6: u8 = 58;
 
 /// A packet that is not processed further, why, and what its sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub reason: Counter,
     pub verdict: Verdict,
+}
+
+impl Refusal {
+    /// The kernel goes on with the packet.
+    pub const fn accept(reason: Counter) -> Self {
+        Self {
+            reason,
+            verdict: Verdict::Accept,
+        }
+    }
+
+    /// The packet is dropped silently.
+    pub const fn drop(reason: Counter) -> Self {
+        Self {
+            reason,
+            verdict: Verdict::Drop,
+        }
+    }
+
+    /// The packet is dropped and its sender gets an ICMP error.
+    pub const fn reply(reason: Counter, kind: u8, code: u8, rest: [u8; 4]) -> Self {
+        Self {
+            reason,
+            verdict: Verdict::Reply(IcmpReply { kind, code, rest }),
+        }
+    }
 }
 
 /// What happens to a packet that is refused.
@@ -45,12 +82,17 @@ pub struct Packet6<'a> {
     pub dst: Ipv6Addr,
     pub traffic_class: u8,
     pub hop_limit: u8,
+    /// Set by a fragment header, even one of an unfragmented ("atomic") packet.
     pub fragment: Option<Fragment>,
     /// The protocol behind all extension headers.
     pub protocol: u8,
     /// Where the transport header (or the fragment's payload) starts in `bytes`.
     pub l4_offset: usize,
     pub l4: L4<Ipv6Addr>,
+    /// Something well-formed that must not be translated was found on the way. Whoever finds the
+    /// packet to be the translator's business refuses it with this before state is made for it;
+    /// translation refuses it in any case.
+    pub refusal: Option<Refusal>,
 }
 
 /// An IPv4 packet whose headers are all there.
@@ -69,6 +111,10 @@ pub struct Packet4<'a> {
     pub protocol: u8,
     pub l4_offset: usize,
     pub l4: L4<Ipv4Addr>,
+    /// Something well-formed that must not be translated was found on the way. Whoever finds the
+    /// packet to be the translator's business refuses it with this before state is made for it;
+    /// translation refuses it in any case.
+    pub refusal: Option<Refusal>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +170,13 @@ pub struct Inner<A> {
     /// Where its transport header starts, in the outer packet's bytes.
     pub l4_offset: usize,
     pub protocol: u8,
+    pub traffic_class: u8,
+    pub hop_limit: u8,
+    /// Set as in the packets themselves; the offset is always 0.
+    pub fragment: Option<Fragment>,
+    /// Bytes from the transport header to the end of the packet, as its header says; fewer may be
+    /// quoted.
+    pub l4_len: u16,
     pub l4: InnerL4,
 }
 

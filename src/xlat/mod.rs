@@ -4,6 +4,15 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+mod four_to_six;
+pub mod icmp;
+mod six_to_four;
+mod tables;
+mod transport;
+
+pub use four_to_six::four_to_six;
+pub use six_to_four::six_to_four;
+
 /// The new addresses and ports of a packet, and of the packet quoted in it if it is an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan<A> {
