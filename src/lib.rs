@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! tylo: a NAT64 gateway in userspace (work in progress).
 pub mod base;
+pub mod control;
 pub mod dataplane;
 pub mod engine;
 pub mod model;

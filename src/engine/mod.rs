@@ -104,9 +104,7 @@ impl Instance {
             Some(6) => destination6(packet)
                 .zip(self.settings.pool6)
                 .is_some_and(|(dst, pool6)| pool6.contains(dst)),
-            Some(4) => {
-                destination4(packet).is_some_and(|dst| self.nat64.pool4().has_address(dst))
-            }
+            Some(4) => destination4(packet).is_some_and(|dst| self.nat64.pool4().has_address(dst)),
             _ => false,
         }
     }
@@ -188,9 +186,14 @@ impl Instance {
             return Err(drop(Counter::HairpinLoop));
         }
         let (plan, protocol, peer) = match packet.l4 {
-            L4::Tcp { src, dst, flags } => {
-                self.flow_out(now, meta, Protocol::Tcp, (packet.src, src), (dst4, dst), flags)?
-            }
+            L4::Tcp { src, dst, flags } => self.flow_out(
+                now,
+                meta,
+                Protocol::Tcp,
+                (packet.src, src),
+                (dst4, dst),
+                flags,
+            )?,
             L4::Udp { src, dst } => {
                 let (client, remote) = ((packet.src, src), (dst4, dst));
                 self.flow_out(now, meta, Protocol::Udp, client, remote, NO_FLAGS)?

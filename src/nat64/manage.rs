@@ -2,10 +2,10 @@
 //! What operators and storage do to the tables: import and snapshot, pool4, static mappings,
 //! settings that changed.
 
+use super::pool4::Pool4;
 use super::table::BibId;
 use super::{Change, Mapping, Nat64, SessionState, length, lifetimes};
 use crate::base::{Protocol, Tick, Transport4, Transport6};
-use crate::model::Pool4Entry;
 use crate::model::settings::Settings;
 
 /// Why a mapping cannot be added or removed.
@@ -99,26 +99,12 @@ impl Nat64 {
         }
     }
 
-    pub fn pool4_add(&mut self, entry: &Pool4Entry) {
-        self.pool4.add(entry);
-    }
-
-    /// Takes transport addresses out of pool4, and unless `quick` the mappings that use them.
-    pub fn pool4_remove(&mut self, entry: &Pool4Entry, quick: bool) {
-        self.pool4
-            .remove(entry.mark, entry.protocol, &entry.prefix, entry.ports);
-        if !quick {
-            self.drop_orphans(entry.protocol);
-        }
-    }
-
-    /// Empties pool4, and unless `quick` every table.
-    pub fn pool4_flush(&mut self, quick: bool) {
-        self.pool4.clear();
-        if !quick {
-            for protocol in Protocol::ALL {
-                self.drop_orphans(protocol);
-            }
+    /// Puts another pool4 into force, and removes the mappings of the protocols in `purge` that
+    /// it has no place for.
+    pub fn set_pool4(&mut self, pool4: Pool4, purge: &[Protocol]) {
+        self.pool4 = pool4;
+        for protocol in purge {
+            self.drop_orphans(*protocol);
         }
     }
 

@@ -53,10 +53,11 @@ impl Pool4 {
     }
 
     /// Removes a prefix with a port range from one set; what is not there is not missed.
-    pub fn remove(&mut self, mark: u32, protocol: Protocol, prefix: &Prefix4, ports: PortRange) {
-        let key = (protocol, mark);
+    pub fn remove(&mut self, entry: &Pool4Entry) {
+        let key = (entry.protocol, entry.mark);
         if let Some(set) = self.sets.get_mut(&key) {
-            set.blocks.remove(prefix, normal(protocol, ports));
+            set.blocks
+                .remove(&entry.prefix, normal(entry.protocol, entry.ports));
             if set.blocks.0.is_empty() {
                 self.sets.remove(&key);
             }
@@ -64,8 +65,26 @@ impl Pool4 {
         self.unite();
     }
 
-    pub fn clear(&mut self) {
-        *self = Self::default();
+    /// Adds a run of addresses, as [`Pool4::sets`] gave it.
+    pub fn restore(
+        &mut self,
+        protocol: Protocol,
+        mark: u32,
+        first: Ipv4Addr,
+        last: Ipv4Addr,
+        ports: PortRange,
+    ) {
+        let (first, last) = (first.into(), last.into());
+        let set = self.sets.entry((protocol, mark)).or_default();
+        set.blocks.insert(first, last, ports);
+        self.union[protocol.index()].insert(first, last, ports);
+    }
+
+    /// Sets how many candidates an existing set tries.
+    pub fn set_iterations(&mut self, protocol: Protocol, mark: u32, iterations: MaxIterations) {
+        if let Some(set) = self.sets.get_mut(&(protocol, mark)) {
+            set.iterations = iterations;
+        }
     }
 
     pub fn set(&self, protocol: Protocol, mark: u32) -> Option<&Set> {
@@ -416,13 +435,8 @@ mod tests {
                 "0 192.0.2.1 1000-2600",
             ]
         );
-        let whole = PortRange { min: 0, max: 65535 };
-        pool4.remove(7, Protocol::Tcp, &"192.0.2.2/31".parse().unwrap(), whole);
-        let middle = PortRange {
-            min: 1200,
-            max: 1300,
-        };
-        pool4.remove(0, Protocol::Tcp, &"192.0.2.1/32".parse().unwrap(), middle);
+        pool4.remove(&entry("192.0.2.2/31", 0, 65535, 7));
+        pool4.remove(&entry("192.0.2.1/32", 1200, 1300, 0));
         assert_eq!(
             shown(&pool4),
             [
@@ -435,8 +449,8 @@ mod tests {
         assert!(pool4.contains(Protocol::Tcp, "192.0.2.1#5".parse().unwrap()));
         assert!(!pool4.contains(Protocol::Tcp, "192.0.2.1#1250".parse().unwrap()));
         assert!(!pool4.contains(Protocol::Udp, "192.0.2.1#5".parse().unwrap()));
-        pool4.remove(7, Protocol::Tcp, &"0.0.0.0/0".parse().unwrap(), whole);
-        pool4.remove(0, Protocol::Tcp, &"0.0.0.0/0".parse().unwrap(), whole);
+        pool4.remove(&entry("0.0.0.0/0", 0, 65535, 7));
+        pool4.remove(&entry("0.0.0.0/0", 0, 65535, 0));
         assert!(pool4.is_empty());
     }
 

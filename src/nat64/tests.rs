@@ -40,10 +40,12 @@ fn entry(protocol: Protocol, min: u16, max: u16) -> Pool4Entry {
 }
 
 fn nat64() -> Nat64 {
-    let mut nat64 = Nat64::new([1; 16]);
+    let mut pool4 = Pool4::default();
     for protocol in Protocol::ALL {
-        nat64.pool4_add(&entry(protocol, 61001, 61010));
+        pool4.add(&entry(protocol, 61001, 61010));
     }
+    let mut nat64 = Nat64::new([1; 16]);
+    nat64.set_pool4(pool4, &[]);
     nat64
 }
 
@@ -204,10 +206,12 @@ fn exhaustion_is_told_and_harms_no_session() {
 #[test]
 fn max_iterations_bounds_the_search() {
     let (mut nat64, settings) = (Nat64::new([1; 16]), Settings::default());
-    nat64.pool4_add(&Pool4Entry {
+    let mut pool4 = Pool4::default();
+    pool4.add(&Pool4Entry {
         max_iterations: Some(MaxIterations::Fixed(1)),
         ..entry(Protocol::Udp, 1, 2)
     });
+    nat64.set_pool4(pool4, &[]);
     let mut refused = 0;
     for host in 0..100 {
         let flow = out(Protocol::Udp, client(host, 5), server(1, 80), ACK);
@@ -284,17 +288,21 @@ fn static_mappings_are_guarded_and_survive_their_sessions() {
 }
 
 #[test]
-fn taking_addresses_away_takes_their_mappings_away_unless_quick() {
-    for quick in [false, true] {
+fn taking_addresses_away_takes_their_mappings_away_when_asked_to() {
+    for purge in [&[][..], &Protocol::ALL] {
         let (mut nat64, settings) = (nat64(), Settings::default());
         let flow = out(Protocol::Udp, client(8, 5), server(1, 80), ACK);
         nat64.outbound(Tick(0), &settings, flow).unwrap();
-        nat64.pool4_remove(&entry(Protocol::Tcp, 0, 65535), quick);
+        let mut pool4 = nat64.pool4().clone();
+        pool4.remove(&entry(Protocol::Tcp, 0, 65535));
+        nat64.set_pool4(pool4.clone(), purge);
         assert_eq!(nat64.table(Protocol::Udp).bib_count(), 1);
-        nat64.pool4_remove(&entry(Protocol::Udp, 0, 65535), quick);
-        assert_eq!(nat64.table(Protocol::Udp).bib_count(), usize::from(quick));
-        nat64.pool4_flush(quick);
-        assert_eq!(nat64.table(Protocol::Udp).bib_count(), usize::from(quick));
+        pool4.remove(&entry(Protocol::Udp, 0, 65535));
+        nat64.set_pool4(pool4, purge);
+        assert_eq!(
+            nat64.table(Protocol::Udp).bib_count(),
+            usize::from(purge.is_empty())
+        );
     }
 }
 

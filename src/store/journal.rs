@@ -111,36 +111,37 @@ impl Store {
     /// Takes changes for writing. Never waits: what the writer cannot take is counted, and the
     /// instance is [asked for](Self::take_resync) as a whole later.
     pub fn journal(&self, instance: InstanceId, changes: Vec<Change>) {
+        self.send(instance, changes, Message::Changes);
+    }
+
+    /// Takes everything an instance has, in place of what is stored. Never waits either.
+    pub fn replace(&self, instance: InstanceId, snapshot: Vec<Change>) {
+        self.send(instance, snapshot, Message::Replace);
+    }
+
+    /// The instances whose copy on disk has gaps and that shall be [replaced](Self::replace).
+    pub fn take_resync(&self) -> HashSet<InstanceId> {
+        std::mem::take(&mut *self.shared.resync())
+    }
+
+    fn send(
+        &self,
+        instance: InstanceId,
+        changes: Vec<Change>,
+        message: fn(InstanceId, Vec<Change>) -> Message,
+    ) {
         let count = changes.len() as u64;
         let Some(sender) = self.sender.as_ref() else {
             return;
         };
         self.shared.backlog.fetch_add(count, Ordering::Relaxed);
-        match sender.try_send(Message::Changes(instance, changes)) {
+        match sender.try_send(message(instance, changes)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
                 self.shared.lose(instance, count);
             }
         }
-    }
-
-    /// Replaces all mappings and sessions of an instance.
-    pub fn replace(&self, instance: InstanceId, snapshot: Vec<Change>) {
-        let count = snapshot.len() as u64;
-        self.shared.backlog.fetch_add(count, Ordering::Relaxed);
-        let sent = self
-            .sender
-            .as_ref()
-            .is_some_and(|s| s.send(Message::Replace(instance, snapshot)).is_ok());
-        if !sent {
-            self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
-        }
-    }
-
-    /// The instances whose copy on disk has gaps and that shall be [replaced](Self::replace).
-    pub fn take_resync(&self) -> HashSet<InstanceId> {
-        std::mem::take(&mut *self.shared.resync())
     }
 
     /// Changes taken but not on disk yet.
