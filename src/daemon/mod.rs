@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Floor 6: `tylod`, the rooms of floor 5 wired together.
+//!
+//! ```text
+//!   kernel queues ─► worker ─┐                        ┌─► journal ─► writer thread ─► state.db
+//!   TUN device ────► worker ─┴─► Traffic ─► Instance ─┘
+//!                                  ▲
+//!   control socket ─► tokio ─► Gateway ─► rules, routes
+//! ```
+//!
+//! Start: database, instances, TUN device and queues, rules last. Stop: the other way round.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use self::gateway::Gateway;
+use self::traffic::Traffic;
+use crate::control;
+use crate::dataplane::{self, Dataplane};
+use crate::ruleset;
+use crate::store::{Clock, Store};
+
+mod gateway;
+mod service;
+mod traffic;
+
+/// NAT64 gateway: translates between IPv6-only clients and IPv4 servers.
+///
+/// Runs in the foreground, one per network namespace, and is controlled with the command `jool`
+/// from within the same namespace. Instances, mappings and sessions survive a restart.
+#[derive(Debug, Parser)]
+#[command(name = "tylod", version)]
+struct Options {
+    /// Where instances, mappings and sessions are kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/tylo")]
+    state_dir: PathBuf,
+
+    /// First NFQUEUE number to use; every instance takes as many as there are workers
+    #[arg(long, value_name = "NUMBER", default_value_t = 6400)]
+    queue_base: u16,
+
+    /// Packet worker threads (1-64)
+    #[arg(long, value_name = "NUMBER", default_value_t = default_workers(),
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+
+    /// Name of the TUN device that translated packets return by
+    #[arg(long, value_name = "NAME", default_value = "tylo0", value_parser = device_name)]
+    tun: String,
+
+    /// Let the kernel's connection tracking see translated packets
+    #[arg(long)]
+    track: bool,
+
+    /// Leave rules and TUN device in place on a clean stop, so that nothing leaks untranslated
+    #[arg(long)]
+    keep_rules: bool,
+
+    /// What to log: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = match Options::try_parse_from(args) {
+        Ok(options) => options,
+        Err(error) => {
+            // Nothing sensible can be done when even this cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    let filter = match options.log.parse::<EnvFilter>() {
+        Ok(filter) => filter,
+        Err(error) => {
+            complain(&format!("--log '{}' is not understood: {error}", options.log));
+            return ExitCode::from(64);
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .with_target(false)
+        .init();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    check_capabilities()?;
+    let listener = match control::bind() {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            bail!("a daemon runs in this network namespace already; stop it first")
+        }
+        Err(error) => return Err(error).context("cannot open the control socket"),
+    };
+    let (store, saved) = Store::open(&options.state_dir, clock)?;
+    let mode = ruleset::probe()?;
+    tracing::info!(queue_expression = %mode, "rules hand packets over with the {mode} expression");
+    let now = dataplane::monotonic();
+    let slots: Vec<_> = saved
+        .into_iter()
+        .map(|saved| Arc::new(gateway::restore(saved, now)))
+        .collect();
+    let numbers: Vec<usize> = slots.iter().map(|slot| slot.number).collect();
+    let traffic = Arc::new(Traffic::new(slots, store));
+    let dataplane = Dataplane::start(
+        dataplane::Options {
+            tun: options.tun.clone(),
+            workers: options.workers,
+            queue_base: options.queue_base,
+            ..dataplane::Options::default()
+        },
+        Arc::clone(&traffic) as Arc<dyn dataplane::Handler>,
+    )?;
+    let gateway = Arc::new(Gateway::new(
+        Arc::clone(&traffic),
+        dataplane,
+        mode,
+        options.tun.clone(),
+        options.track,
+    ));
+    let started = numbers
+        .into_iter()
+        .try_for_each(|number| gateway.dataplane.open_slot(number))
+        .map_err(anyhow::Error::from)
+        .and_then(|()| Ok(gateway.install()?));
+    let result = started.and_then(|()| serve(options, &gateway, listener));
+
+    // Sessions that live on are found again by the next daemon, so this is not the end of them.
+    let keep = options.keep_rules && result.is_ok();
+    if !keep && let Err(error) = ruleset::remove() {
+        tracing::error!(%error, "the rules could not be removed");
+    }
+    gateway.dataplane.stop(keep)?;
+    for slot in traffic.slots().iter() {
+        traffic.save(slot);
+    }
+    tracing::info!("stopped");
+    result
+}
+
+fn serve(
+    options: &Options,
+    gateway: &Arc<Gateway>,
+    listener: std::os::unix::net::UnixListener,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let serve = control::serve(listener, Arc::clone(gateway) as Arc<dyn control::Service>);
+        tokio::pin!(serve);
+        let mut chores = tokio::time::interval(CHORES_EVERY);
+        tracing::info!(
+            state_dir = %options.state_dir.display(),
+            instances = gateway.traffic.slots().len(),
+            workers = options.workers,
+            "ready"
+        );
+        // Harmless where no service manager listens.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                result = &mut serve => break Ok(result?),
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                _ = chores.tick() => {
+                    if gateway.dataplane.failed() {
+                        bail!("a packet worker failed; see above");
+                    }
+                    let traffic = Arc::clone(&gateway.traffic);
+                    tokio::task::spawn_blocking(move || traffic.mend()).await?;
+                }
+            }
+        }
+    });
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    // Requests under way are not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Fails early and in plain words where the kernel would say "operation not permitted" later.
+fn check_capabilities() -> anyhow::Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    for (bit, name) in [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")] {
+        if effective & (1 << bit) == 0 {
+            bail!("{name} is needed for rules, queues and the TUN device; run as root (try sudo)");
+        }
+    }
+    Ok(())
+}
+
+fn clock() -> Clock {
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    Clock {
+        tick: dataplane::monotonic(),
+        wall,
+    }
+}
+
+fn default_workers() -> u16 {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    cpus.min(16) as u16
+}
+
+fn device_name(text: &str) -> Result<String, String> {
+    let fine = (1..=15).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+    if fine && text != "." && text != ".." {
+        return Ok(text.to_owned());
+    }
+    Err("a device name has 1 to 15 characters without blanks, '/' and ':'".to_owned())
+}
+
+#[expect(clippy::print_stderr, reason = "for whoever started the daemon by hand")]
+fn complain(message: &str) {
+    eprintln!("tylod: {message}");
+}
+
+const CHORES_EVERY: Duration = Duration::from_secs(2);

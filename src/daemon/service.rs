@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Requests of the control protocol, carried out on the gateway.
+
+use super::gateway::{Gateway, failure};
+use super::traffic::Slot;
+use crate::base::counters::Counter;
+use crate::base::{Protocol, Tick, Transport4, Transport6};
+use crate::control::Service;
+use crate::dataplane;
+use crate::model::control::{Command, Failure, Health, InstanceHealth, Reply, Request};
+use crate::model::{BibRow, InstanceRow, Pool4Entry, SessionRow};
+
+impl Service for Gateway {
+    fn call(
+        &self,
+        request: Request,
+        reply: &mut dyn FnMut(Reply) -> bool,
+    ) -> Result<(), Failure> {
+        let Request {
+            flavour,
+            instance: name,
+            command,
+            ..
+        } = request;
+        let slot = || self.find(flavour, &name);
+        match command {
+            Command::InstanceDisplay => {
+                let slots = self.traffic.slots();
+                let ours = slots.iter().filter(|s| s.flavour == flavour);
+                let rows = ours.map(|slot| InstanceRow {
+                    namespace: self.namespace,
+                    name: slot.name.clone(),
+                    framework: slot.framework,
+                });
+                reply(Reply::Instances(rows.collect()));
+                Ok(())
+            }
+            Command::InstanceAdd { framework, pool6 } => {
+                self.add(flavour, &name, framework, pool6)
+            }
+            Command::InstanceRemove => self.remove(flavour, &name),
+            Command::InstanceFlush => self.flush(flavour),
+            Command::InstanceStatus => {
+                let running = self.traffic.find(flavour, &name).is_some();
+                reply(Reply::Status { running });
+                Ok(())
+            }
+            Command::GlobalDisplay => {
+                let settings = slot()?.lock().settings().clone();
+                reply(Reply::Settings(Box::new(settings)));
+                Ok(())
+            }
+            Command::GlobalUpdate { key, value, .. } => self.set(&*slot()?, &key, value),
+            Command::Pool4Display { protocol } => {
+                let pool4 = slot()?.lock().nat64().pool4().clone();
+                pages(pool4.rows(protocol), Reply::Pool4, reply);
+                Ok(())
+            }
+            Command::Pool4Add { entry, .. } => self.pool4_add(&*slot()?, &entry),
+            Command::Pool4Remove {
+                mark,
+                protocol,
+                prefix,
+                ports,
+                quick,
+            } => {
+                let entry = Pool4Entry {
+                    mark,
+                    protocol,
+                    prefix,
+                    ports,
+                    max_iterations: None,
+                };
+                self.pool4_remove(&*slot()?, &entry, quick)
+            }
+            Command::Pool4Flush { quick } => self.pool4_flush(&*slot()?, quick),
+            Command::BibDisplay { protocol } => {
+                let rows = bib_rows(&*slot()?, protocol);
+                pages(rows.into_iter(), Reply::Bib, reply);
+                Ok(())
+            }
+            Command::BibAdd { protocol, v6, v4 } => {
+                self.edit_bib(&*slot()?, |nat64| nat64.bib_add(protocol, v6, v4))
+            }
+            Command::BibRemove { protocol, v6, v4 } => {
+                self.edit_bib(&*slot()?, |nat64| nat64.bib_remove(protocol, v6, v4))
+            }
+            Command::SessionDisplay { protocol } => {
+                let rows = session_rows(&*slot()?, protocol, dataplane::monotonic());
+                pages(rows.into_iter(), Reply::Sessions, reply);
+                Ok(())
+            }
+            Command::StatsDisplay => {
+                let counters = slot()?.lock().counters();
+                let rows = counters.iter().map(|(c, n)| (c.name().to_owned(), n));
+                reply(Reply::Stats(rows.collect()));
+                Ok(())
+            }
+            Command::Health => {
+                reply(Reply::Health(self.health()?));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Gateway {
+    fn health(&self) -> Result<Health, Failure> {
+        let slots = self.traffic.slots();
+        let mut instances = Vec::new();
+        for slot in slots.iter() {
+            let queues = self.dataplane.queues(slot.number);
+            instances.push(InstanceHealth {
+                name: slot.name.clone(),
+                framework: slot.framework,
+                queues: queues.map_err(|error| failure(libc::EIO, error.to_string()))?,
+                sessions: slot.lock().counters().get(Counter::Sessions),
+            });
+        }
+        Ok(Health {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            ready: !self.dataplane.failed(),
+            queue_expression: self.mode.to_string(),
+            instances,
+            journal_backlog: self.traffic.store.backlog(),
+            journal_lost: self.traffic.store.lost(),
+        })
+    }
+}
+
+fn bib_rows(slot: &Slot, protocol: Protocol) -> Vec<BibRow> {
+    let mut rows: Vec<BibRow> = {
+        let instance = slot.lock();
+        let bibs = instance.nat64().table(protocol).bibs();
+        bibs.map(|bib| BibRow {
+            protocol,
+            v6: bib.v6,
+            v4: bib.v4,
+            is_static: bib.is_static,
+        })
+        .collect()
+    };
+    // Outside the lock: workers need not wait for it.
+    rows.sort_unstable_by_key(|row| row.v4);
+    rows
+}
+
+fn session_rows(slot: &Slot, protocol: Protocol, now: Tick) -> Vec<SessionRow> {
+    let (mut sessions, pool6) = {
+        let instance = slot.lock();
+        let table = instance.nat64().table(protocol);
+        let sessions: Vec<_> = table
+            .sessions()
+            .map(|(bib, s)| (bib.v4, s.remote, bib.v6, s.state, s.deadline))
+            .collect();
+        (sessions, instance.settings().pool6)
+    };
+    sessions.sort_unstable_by_key(|(v4, remote, ..)| (*v4, *remote));
+    let Some(pool6) = pool6 else {
+        return Vec::new();
+    };
+    let rows = sessions.into_iter().map(|(v4, remote, client, state, deadline)| {
+        let (port4, port6) = match protocol {
+            Protocol::Tcp | Protocol::Udp => (remote.port, remote.port),
+            // An ICMP session has one identifier on each side.
+            Protocol::Icmp => (v4.port, client.port),
+        };
+        SessionRow {
+            protocol,
+            src6: client,
+            dst6: Transport6::new(pool6.embed(remote.addr), port6),
+            src4: v4,
+            dst4: Transport4::new(remote.addr, port4),
+            expires_in: deadline.since(now),
+            state: (protocol == Protocol::Tcp).then_some(state),
+        }
+    });
+    rows.collect()
+}
+
+/// Sends rows in lines of bounded size, until they end or nobody listens.
+fn pages<T>(
+    mut rows: impl Iterator<Item = T>,
+    wrap: fn(Vec<T>) -> Reply,
+    reply: &mut dyn FnMut(Reply) -> bool,
+) {
+    loop {
+        let page: Vec<T> = rows.by_ref().take(PAGE).collect();
+        if page.is_empty() || !reply(wrap(page)) {
+            return;
+        }
+    }
+}
+
+/// Rows a line.
+const PAGE: usize = 500;

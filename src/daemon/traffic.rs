@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Where the packets meet the instances: the workers' side of the daemon.
+//!
+//! An instance is behind one lock that a worker takes once for a burst, never for the system
+//! calls around it. What happened to its tables goes to the journal before the lock is given
+//! back, so that the journal hears of it in the order in which it happened.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use crate::base::Tick;
+use crate::base::counters::Counter;
+use crate::dataplane::{Handler, Received, SendReport, Source, Verdict};
+use crate::engine::{Instance, Meta, Outcome};
+use crate::model::{Flavour, Framework};
+use crate::nat64::Change;
+use crate::store::{InstanceId, Store};
+use crate::wire::output::Output;
+
+/// An instance in service.
+pub(super) struct Slot {
+    pub(super) id: InstanceId,
+    pub(super) name: String,
+    pub(super) flavour: Flavour,
+    pub(super) framework: Framework,
+    /// Which queues it has.
+    pub(super) number: usize,
+    instance: Mutex<Instance>,
+    complained: Mutex<Option<Instant>>,
+}
+
+/// All instances in service, in order of creation.
+pub(super) struct Traffic {
+    slots: RwLock<Vec<Arc<Slot>>>,
+    pub(super) store: Store,
+}
+
+impl Slot {
+    pub(super) fn new(
+        id: InstanceId,
+        name: String,
+        flavour: Flavour,
+        framework: Framework,
+        number: usize,
+        instance: Instance,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            flavour,
+            framework,
+            number,
+            instance: Mutex::new(instance),
+            complained: Mutex::new(None),
+        }
+    }
+
+    /// The instance, exclusively. Keep it short: workers wait.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Instance> {
+        // The tables are sound between any two of their methods, even if a thread died.
+        self.instance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn warn_exhausted(&self, mark: u32) {
+        let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            *last = Some(Instant::now());
+            tracing::warn!(instance = self.name, mark, "pool4 has no free transport address");
+        }
+    }
+}
+
+impl Traffic {
+    pub(super) const fn new(slots: Vec<Arc<Slot>>, store: Store) -> Self {
+        Self {
+            slots: RwLock::new(slots),
+            store,
+        }
+    }
+
+    pub(super) fn slots(&self) -> RwLockReadGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn find(&self, flavour: Flavour, name: &str) -> Option<Arc<Slot>> {
+        let slots = self.slots();
+        let slot = slots.iter().find(|s| s.flavour == flavour && s.name == name);
+        slot.cloned()
+    }
+
+    pub(super) fn insert(&self, slot: Arc<Slot>) {
+        self.write().push(slot);
+    }
+
+    pub(super) fn remove(&self, id: InstanceId) {
+        self.write().retain(|slot| slot.id != id);
+    }
+
+    /// Passes on what happened to the tables of a locked instance.
+    pub(super) fn publish(&self, slot: &Slot, instance: &mut Instance) {
+        let mut changes = Vec::new();
+        instance.drain_changes(&mut changes);
+        if changes.is_empty() {
+            return;
+        }
+        let settings = instance.settings();
+        if settings.logging_bib || settings.logging_session {
+            log(slot, &changes, settings.logging_bib, settings.logging_session);
+        }
+        self.store.journal(slot.id, changes);
+    }
+
+    /// Writes instances anew whose copy on disk has gaps.
+    pub(super) fn mend(&self) {
+        let wanted = self.store.take_resync();
+        if wanted.is_empty() {
+            return;
+        }
+        for slot in self.slots().iter().filter(|s| wanted.contains(&s.id)) {
+            self.save(slot);
+        }
+    }
+
+    /// Writes everything an instance has to disk.
+    pub(super) fn save(&self, slot: &Slot) {
+        let mut instance = slot.lock();
+        self.publish(slot, &mut instance);
+        self.store.replace(slot.id, instance.nat64().snapshot());
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Packets that the kernel routed to the TUN device belong to whoever claims their
+    /// destination.
+    fn from_tun(
+        &self,
+        now: Tick,
+        packets: &[Received<'_>],
+        verdicts: &mut [Verdict],
+        out: &mut Output,
+    ) {
+        verdicts.fill(Verdict::Accept);
+        for slot in self.slots().iter() {
+            let mut instance = slot.lock();
+            for (packet, verdict) in packets.iter().zip(verdicts.iter_mut()) {
+                if *verdict == Verdict::Accept && instance.concerns(packet.bytes) {
+                    *verdict = handle(&mut instance, now, packet, out);
+                }
+            }
+            self.publish(slot, &mut instance);
+        }
+    }
+}
+
+impl Handler for Traffic {
+    fn burst(
+        &self,
+        now: Tick,
+        source: Source,
+        packets: &[Received<'_>],
+        verdicts: &mut [Verdict],
+        out: &mut Output,
+    ) {
+        let number = match source {
+            Source::Slot(number) => number,
+            Source::Tun | Source::Tick => return self.from_tun(now, packets, verdicts, out),
+        };
+        // A slot that was just removed takes its packets along: they must not leak.
+        let slots = self.slots();
+        let Some(slot) = slots.iter().find(|slot| slot.number == number) else {
+            return;
+        };
+        let mut instance = slot.lock();
+        for (packet, verdict) in packets.iter().zip(verdicts) {
+            *verdict = handle(&mut instance, now, packet, out);
+        }
+        self.publish(slot, &mut instance);
+        if let Some(mark) = instance.nat64_mut().take_exhausted() {
+            slot.warn_exhausted(mark);
+        }
+    }
+
+    fn tick(&self, now: Tick, out: &mut Output) {
+        for slot in self.slots().iter() {
+            // In portions, so that a million sessions that end at once do not stop the traffic.
+            for _ in 0..EXPIRE_PORTIONS {
+                let mut instance = slot.lock();
+                let more = instance.expire(now, EXPIRE_PORTION, out);
+                self.publish(slot, &mut instance);
+                if !more {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn sent(&self, source: Source, report: &SendReport) {
+        let slots = self.slots();
+        let slot = match source {
+            Source::Slot(number) => slots.iter().find(|slot| slot.number == number),
+            // Whose it was is not known any more.
+            Source::Tun | Source::Tick => slots.first(),
+        };
+        let Some(slot) = slot else {
+            return;
+        };
+        if *report == SendReport::default() {
+            return;
+        }
+        let mut instance = slot.lock();
+        let counters = instance.counters_mut();
+        for (counter, count) in [
+            (Counter::DstOutput, report.failed_packets),
+            (Counter::Icmp6errSuccess, report.icmp6_sent),
+            (Counter::Icmp6errFailure, report.icmp6_failed),
+            (Counter::Icmp4errSuccess, report.icmp4_sent),
+            (Counter::Icmp4errFailure, report.icmp4_failed),
+        ] {
+            counters.add(counter, count);
+        }
+    }
+}
+
+fn handle(
+    instance: &mut Instance,
+    now: Tick,
+    packet: &Received<'_>,
+    out: &mut Output,
+) -> Verdict {
+    let meta = Meta {
+        mark: packet.mark,
+        ingress_mtu: packet.ingress_mtu,
+        reassembled: packet.reassembled,
+    };
+    match instance.handle(now, &meta, packet.bytes, out) {
+        Outcome::Translated | Outcome::Dropped(_) => Verdict::Taken,
+        Outcome::NotOurs(_) => Verdict::Accept,
+    }
+}
+
+/// The lines that `logging-bib` and `logging-session` ask for.
+fn log(slot: &Slot, changes: &[Change], bib: bool, sessions: bool) {
+    let name = &slot.name;
+    for change in changes {
+        match change {
+            Change::Mapping(m) if bib => {
+                tracing::info!("{name}: mapped {} to {} ({})", m.v6, m.v4, m.protocol);
+            }
+            Change::MappingGone { protocol, v4 } if bib => {
+                tracing::info!("{name}: forgot mapping {v4} ({protocol})");
+            }
+            Change::Session(s) if sessions => {
+                let (protocol, state) = (s.protocol, s.state.name());
+                tracing::info!("{name}: session {}|{}|{protocol}|{state}", s.v4, s.remote);
+            }
+            Change::SessionGone {
+                protocol,
+                v4,
+                remote,
+            } if sessions => {
+                tracing::info!("{name}: forgot session {v4}|{remote}|{protocol}");
+            }
+            Change::Mapping(_)
+            | Change::MappingGone { .. }
+            | Change::Session(_)
+            | Change::SessionGone { .. } => {}
+        }
+    }
+}
+
+const EXPIRE_PORTION: usize = 1_000;
+const EXPIRE_PORTIONS: usize = 50;
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
