@@ -5,8 +5,430 @@
 //! NFQUEUE socket. It takes a burst, hands it to the [`Handler`] in one call, writes what comes
 //! out, and gives the verdicts. Nothing here knows what translation is.
 
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use self::queue::{Faults, Queue};
+use self::tun::Tun;
+use self::worker::{Command, Worker};
 use crate::base::Tick;
 use crate::wire::output::Output;
+
+mod icmp;
+mod message;
+mod mtu;
+mod netlink;
+mod queue;
+mod routes;
+mod sys;
+mod tun;
+mod worker;
+
+pub use self::routes::{ROUTE_PROTOCOL, set_routes};
+
+/// How a [`Dataplane`] is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Name of the TUN device, at most 15 bytes.
+    pub tun: String,
+    /// MTU of the TUN device, in bytes, 1500 or more.
+    ///
+    /// The default is the highest there is, so that the device is never why the kernel cuts a
+    /// packet up or sends a Packet Too Big: which size fits is decided by the device that the
+    /// translated packet leaves by.
+    pub mtu: u16,
+    /// Worker threads, 1 to 256.
+    pub workers: u16,
+    /// The first queue number.
+    pub queue_base: u16,
+    /// How many packets may wait in one queue, 1 or more.
+    pub queue_length: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tun: "tylo0".to_owned(),
+            mtu: u16::MAX,
+            workers: 1,
+            queue_base: 6400,
+            queue_length: 4096,
+        }
+    }
+}
+
+/// Why the data plane could not do what it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("'{0}' is not a device name (1 to 15 bytes, no slash)")]
+    Name(String),
+    #[error("{0} workers asked for; use 1 to 256")]
+    Workers(u16),
+    #[error("an MTU of {0} asked for; use 1500 to 65535")]
+    Mtu(u16),
+    #[error("a queue length of 0 would drop everything; use 1 or more")]
+    QueueLength,
+    #[error("no right to {0}; run as root or with CAP_NET_ADMIN and CAP_NET_RAW")]
+    Permission(&'static str),
+    #[error(
+        "/dev/net/tun does not exist; create it: modprobe tun; mkdir -p /dev/net; mknod /dev/net/tun c 10 200"
+    )]
+    NoTunNode,
+    #[error("the kernel has no TUN driver; load it (modprobe tun) or build one with CONFIG_TUN")]
+    NoTunDriver,
+    #[error(
+        "device '{0}' exists, but is not a TUN device with several queues and virtio headers; remove it (ip link delete {0}) or choose another name"
+    )]
+    NotTun(String),
+    #[error("device '{0}' is in use by another process; stop that one or choose another name")]
+    Busy(String),
+    #[error("IPv6 is disabled in this network namespace; set net.ipv6.conf.all.disable_ipv6 to 0")]
+    Ipv6Disabled,
+    #[error("cannot {0} device '{1}': {2}")]
+    Device(&'static str, String, #[source] io::Error),
+    #[error("cannot set {0} to {1}: {2}")]
+    Setting(String, i64, #[source] io::Error),
+    #[error("cannot {0} the route to {1}/{2}: {3}")]
+    Route(&'static str, IpAddr, u8, #[source] io::Error),
+    #[error(
+        "the kernel has no netfilter queues; load nfnetlink_queue or build one with CONFIG_NETFILTER_NETLINK_QUEUE"
+    )]
+    NoQueueSupport,
+    #[error(
+        "slot {0} with {1} workers needs a queue number beyond 65535; choose a lower queue base"
+    )]
+    NoQueueNumber(usize, u16),
+    #[error("queue {0} is in use by another process; stop that one or choose another queue base")]
+    QueueBusy(u16),
+    #[error("cannot {0} queue {1}: {2}")]
+    Queue(&'static str, u16, #[source] io::Error),
+    #[error(
+        "the socket of queue {0} was not found in /proc; both /proc/self/fd and /proc/thread-self/net must be readable"
+    )]
+    Adopt(u16),
+    #[error("slot {0} is open already")]
+    SlotOpen(usize),
+    #[error("slot {0} is not open")]
+    SlotClosed(usize),
+    #[error("cannot {0}: {1}")]
+    System(String, #[source] io::Error),
+    #[error("worker {0} does not run any more")]
+    Stopped(usize),
+}
+
+impl Error {
+    /// For `map_err`: could not `what`.
+    fn system(what: &str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::System(what.to_owned(), error)
+    }
+
+    /// For `map_err`: could not `what` the device.
+    fn device(name: &str, what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Device(what, name.to_owned(), error)
+    }
+}
+
+/// The state of one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueCounters {
+    pub slot: usize,
+    /// Queue number.
+    pub queue: u16,
+    /// Packets in the queue now: waiting to be read, or for their verdict.
+    pub waiting: u32,
+    /// Packets dropped by the kernel because the queue was full.
+    pub kernel_dropped: u32,
+    /// Packets dropped by the kernel because our socket was full.
+    pub user_dropped: u32,
+    /// How often the kernel said that our socket had been full.
+    pub overruns: u64,
+    /// Packets dropped because the kernel's message could not be read, or because they were too
+    /// long to be queued whole (65,532 bytes and more).
+    pub malformed: u64,
+}
+
+/// The running workers with their devices and queues.
+///
+/// Nothing here may be called from within a [`Handler`]: the worker would wait for itself.
+pub struct Dataplane {
+    options: Options,
+    /// Keeps a handle on the device for [`Dataplane::stop`].
+    tun: Tun,
+    workers: Vec<Hand>,
+    slots: Mutex<Vec<Slot>>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+/// Our end of a worker.
+struct Hand {
+    commands: Sender<Command>,
+    wake: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// An open slot: what its queues, one per worker, count.
+struct Slot {
+    slot: usize,
+    faults: Vec<Arc<Faults>>,
+}
+
+impl Dataplane {
+    /// Makes the TUN device, or takes over the one that a predecessor left, and starts the
+    /// workers. No slot is open yet.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the options, the rights of the process, or the kernel; nothing is
+    /// left behind then.
+    pub fn start(options: Options, handler: Arc<dyn Handler>) -> Result<Self, Error> {
+        if !(1..=256).contains(&options.workers) {
+            return Err(Error::Workers(options.workers));
+        }
+        if options.mtu < 1500 {
+            return Err(Error::Mtu(options.mtu));
+        }
+        if options.queue_length == 0 {
+            return Err(Error::QueueLength);
+        }
+        let mut workers = Vec::new();
+        let mut keep = None;
+        for (index, tun) in Tun::open(&options)?.into_iter().enumerate() {
+            if keep.is_none() {
+                let copy = tun.duplicate();
+                keep = Some(copy.map_err(Error::device(&options.tun, "keep"))?);
+            }
+            let (commands, receiver) = mpsc::channel();
+            let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+            let wake = event().map_err(|e| Error::System("make an event".to_owned(), e.into()))?;
+            let ours = wake
+                .try_clone()
+                .map_err(Error::system("duplicate an event"))?;
+            let worker = Worker::new(Arc::clone(&handler), index == 0, tun, wake, receiver)?;
+            workers.push((worker, commands, ours));
+        }
+        let Some(tun) = keep else {
+            return Err(Error::Workers(options.workers));
+        };
+        let mut this = Self {
+            options,
+            tun,
+            workers: Vec::new(),
+            slots: Mutex::default(),
+            failure: Arc::default(),
+        };
+        for (index, (worker, commands, wake)) in workers.into_iter().enumerate() {
+            let failure = Arc::clone(&this.failure);
+            let thread = thread::Builder::new()
+                .name(format!("tylo-worker-{index}"))
+                .spawn(move || run(index, worker, &failure))
+                .map_err(Error::system("start a thread"))?;
+            this.workers.push(Hand {
+                commands,
+                wake,
+                thread: Some(thread),
+            });
+        }
+        Ok(this)
+    }
+
+    /// The queues of a slot: the first number and how many.
+    ///
+    /// # Errors
+    /// [`Error::NoQueueNumber`] beyond 65535.
+    pub fn queues(&self, slot: usize) -> Result<(u16, u16), Error> {
+        let count = self.options.workers;
+        slot.checked_mul(usize::from(count))
+            .and_then(|offset| offset.checked_add(usize::from(self.options.queue_base)))
+            .filter(|first| first + usize::from(count) <= 1 << 16)
+            .and_then(|first| u16::try_from(first).ok())
+            .map(|first| (first, count))
+            .ok_or(Error::NoQueueNumber(slot, count))
+    }
+
+    /// Opens the queues of a slot. From then on what the kernel puts there is handled.
+    ///
+    /// # Errors
+    /// Mostly [`Error::QueueBusy`] and [`Error::NoQueueNumber`]; the slot stays closed.
+    pub fn open_slot(&self, slot: usize) -> Result<(), Error> {
+        let mut slots = lock(&self.slots);
+        if slots.iter().any(|open| open.slot == slot) {
+            return Err(Error::SlotOpen(slot));
+        }
+        let (first, count) = self.queues(slot)?;
+        let queues = (0..count)
+            .map(|offset| Queue::open(slot, first + offset, self.options.queue_length))
+            .collect::<Result<Vec<_>, _>>()?;
+        let faults = queues.iter().map(|queue| Arc::clone(&queue.faults));
+        slots.push(Slot {
+            slot,
+            faults: faults.collect(),
+        });
+        for (index, queue) in queues.into_iter().enumerate() {
+            self.order(index, Command::Open(queue))?;
+        }
+        Ok(())
+    }
+
+    /// Closes the queues of a slot; what waits in them is dropped. Returns when they are closed,
+    /// so that the numbers can be used again.
+    ///
+    /// # Errors
+    /// [`Error::SlotClosed`], and [`Error::Stopped`] when a worker died.
+    pub fn close_slot(&self, slot: usize) -> Result<(), Error> {
+        let mut slots = lock(&self.slots);
+        let Some(position) = slots.iter().position(|open| open.slot == slot) else {
+            return Err(Error::SlotClosed(slot));
+        };
+        slots.remove(position);
+        let (done, answers) = mpsc::channel();
+        for index in 0..self.workers.len() {
+            self.order(index, Command::Close(slot, done.clone()))?;
+        }
+        drop(done);
+        for index in 0..self.workers.len() {
+            // Ends early, too, when the last worker that could answer is gone.
+            answers
+                .recv_timeout(CLOSE_TIMEOUT)
+                .map_err(|_| Error::Stopped(index))?;
+        }
+        Ok(())
+    }
+
+    /// The state of every open queue, by slot and number.
+    ///
+    /// # Errors
+    /// When the kernel's list cannot be read.
+    pub fn counters(&self) -> Result<Vec<QueueCounters>, Error> {
+        let listed = queue::list()?;
+        let mut out = Vec::new();
+        for Slot { slot, faults } in &*lock(&self.slots) {
+            let (first, _) = self.queues(*slot)?;
+            for (number, faults) in (first..=u16::MAX).zip(faults) {
+                // A queue that a dead worker closed is not listed.
+                let Some(line) = listed.iter().find(|line| line.number == number) else {
+                    continue;
+                };
+                out.push(QueueCounters {
+                    slot: *slot,
+                    queue: number,
+                    waiting: line.waiting,
+                    kernel_dropped: line.kernel_dropped,
+                    user_dropped: line.user_dropped,
+                    overruns: faults.overruns.load(std::sync::atomic::Ordering::Relaxed),
+                    malformed: faults.malformed.load(std::sync::atomic::Ordering::Relaxed),
+                });
+            }
+        }
+        out.sort_by_key(|counters| (counters.slot, counters.queue));
+        Ok(out)
+    }
+
+    /// What killed a worker, if one died: the data plane is to be started anew then.
+    pub fn failed(&self) -> Option<String> {
+        lock(&self.failure).clone()
+    }
+
+    /// Ends the workers and closes all queues; removes the TUN device, and with it the routes,
+    /// unless `keep_tun`.
+    ///
+    /// # Errors
+    /// When the device cannot be removed.
+    pub fn stop(mut self, keep_tun: bool) -> Result<(), Error> {
+        self.join();
+        if !keep_tun {
+            self.tun
+                .persist(false)
+                .map_err(Error::device(&self.options.tun, "remove"))?;
+        }
+        Ok(())
+    }
+
+    fn order(&self, index: usize, command: Command) -> Result<(), Error> {
+        let hand = self.workers.get(index).ok_or(Error::Stopped(index))?;
+        hand.commands
+            .send(command)
+            .map_err(|_| Error::Stopped(index))?;
+        hand.wake()
+    }
+
+    fn join(&mut self) {
+        for hand in &self.workers {
+            // Fails for a worker that has ended, which is what is wanted.
+            let _ = hand.commands.send(Command::Stop);
+            let _ = hand.wake();
+        }
+        for hand in &mut self.workers {
+            if let Some(thread) = hand.thread.take() {
+                // A panic of the worker was reported when it happened.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// Like [`Dataplane::stop`] keeping the device, for when something else went wrong.
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+impl Hand {
+    fn wake(&self) -> Result<(), Error> {
+        match rustix::io::write(&self.wake, &1_u64.to_ne_bytes()) {
+            // The counter is at its limit, so the worker has been woken.
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
+            Err(error) => Err(Error::System("wake a worker".to_owned(), error.into())),
+        }
+    }
+}
+
+/// The current time of the clock that [`Handler`]s are told: milliseconds since the system
+/// started. Time spent suspended counts, as peers go on meanwhile and sessions age.
+pub fn monotonic() -> Tick {
+    sys::boottime()
+}
+
+/// A number for the network namespace of this thread: the low 32 bits of its inode.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn namespace_id() -> Result<u32, Error> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    std::fs::metadata("/proc/thread-self/ns/net")
+        .map(|metadata| metadata.ino() as u32)
+        .map_err(Error::system("look at /proc/thread-self/ns/net"))
+}
+
+/// A worker thread; a failure or panic of the worker is logged and kept.
+fn run(index: usize, worker: Worker, failure: &Mutex<Option<String>>) {
+    let work = std::panic::AssertUnwindSafe(|| worker.run());
+    let text = match std::panic::catch_unwind(work) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => format!("worker {index} gave up: {error}"),
+        Err(_) => format!("worker {index} panicked"),
+    };
+    tracing::error!("{text}");
+    lock(failure).get_or_insert(text);
+}
+
+/// Nothing that is behind these locks can be left half changed.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The most packets that are handled at once.
+const BURST: usize = 64;
+
+/// More than any burst takes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whoever decides what becomes of packets.
 pub trait Handler: Send + Sync + 'static {

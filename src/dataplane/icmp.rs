@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Sends our own ICMP errors, at a limited rate, with a source that the kernel chooses.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Error, SendReport, sys};
+use crate::base::Tick;
+use crate::wire::output::ErrorMessage;
+
+/// Errors per second and worker, in the long run; what kernels before 6.11 allow themselves.
+//= rfc4443#section-2.4
+const PER_SECOND: u64 = 1000;
+
+/// Errors that may leave at once.
+const AT_ONCE: u64 = 50;
+
+pub(super) struct Sender {
+    v4: Socket,
+    v6: Socket,
+    bucket: Bucket,
+}
+
+impl Sender {
+    pub(super) fn open(now: Tick) -> Result<Self, Error> {
+        Ok(Self {
+            v4: open(Domain::IPV4, Protocol::ICMPV4)?,
+            v6: open(Domain::IPV6, Protocol::ICMPV6)?,
+            bucket: Bucket::full(now),
+        })
+    }
+
+    /// Sends what the bucket has room for; the rest counts as failed.
+    pub(super) fn send(&mut self, now: Tick, errors: &[ErrorMessage], report: &mut SendReport) {
+        for error in errors {
+            let sent = self.bucket.take(now) && self.send_one(error).is_ok();
+            let counter = match (error.to, sent) {
+                (IpAddr::V4(_), true) => &mut report.icmp4_sent,
+                (IpAddr::V4(_), false) => &mut report.icmp4_failed,
+                (IpAddr::V6(_), true) => &mut report.icmp6_sent,
+                (IpAddr::V6(_), false) => &mut report.icmp6_failed,
+            };
+            *counter += 1;
+        }
+    }
+
+    fn send_one(&self, error: &ErrorMessage) -> io::Result<()> {
+        let socket = if error.to.is_ipv6() {
+            &self.v6
+        } else {
+            &self.v4
+        };
+        let to = SocketAddr::new(error.to, 0);
+        socket.send_to(&error.message, &to.into()).map(drop)
+    }
+}
+
+fn open(domain: Domain, protocol: Protocol) -> Result<Socket, Error> {
+    let v6 = domain == Domain::IPV6;
+    let make = || -> io::Result<Socket> {
+        // The kernel computes the checksum of every message on a raw ICMPv6 socket.
+        let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+        socket.set_nonblocking(true)?;
+        // Otherwise a copy of every ICMP packet of the host would be queued here.
+        sys::icmp_filter_all(socket.as_fd(), v6)?;
+        Ok(socket)
+    };
+    make().map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM) => Error::Permission("open raw ICMP sockets"),
+        _ => {
+            let name = if v6 { "ICMPv6" } else { "ICMP" };
+            Error::System(format!("open a raw {name} socket"), error)
+        }
+    })
+}
+
+/// A token bucket. Tokens are counted in thousandths, so that a millisecond adds
+/// [`PER_SECOND`] of them.
+struct Bucket {
+    thousandths: u64,
+    filled: Tick,
+}
+
+impl Bucket {
+    const fn full(now: Tick) -> Self {
+        Self {
+            thousandths: AT_ONCE * 1000,
+            filled: now,
+        }
+    }
+
+    fn take(&mut self, now: Tick) -> bool {
+        let new = now.since(self.filled).saturating_mul(PER_SECOND);
+        self.thousandths = self.thousandths.saturating_add(new).min(AT_ONCE * 1000);
+        self.filled = self.filled.max(now);
+        match self.thousandths.checked_sub(1000) {
+            Some(rest) => {
+                self.thousandths = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //= rfc4443#section-2.4
+    //= type=test
+    #[test]
+    fn errors_are_limited_to_a_burst_and_a_rate() {
+        let mut bucket = Bucket::full(Tick(5));
+        let taken = |bucket: &mut Bucket, now| (0..200).filter(|_| bucket.take(Tick(now))).count();
+        assert_eq!(taken(&mut bucket, 5), 50);
+        assert_eq!(taken(&mut bucket, 5), 0);
+        assert_eq!(taken(&mut bucket, 15), 10);
+        assert_eq!(
+            taken(&mut bucket, 14),
+            0,
+            "the clock of a burst may be older"
+        );
+        assert_eq!(taken(&mut bucket, 100_000), 50);
+    }
+}

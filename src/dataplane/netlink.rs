@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A blocking rtnetlink conversation: one request, its answers.
+//!
+//! Setting up a device and a few routes needs no event loop, and a daemon that has one must not
+//! start a second inside it; so only the message types of the netlink crates are used.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use rtnetlink::packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, Nla,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage as Message;
+use rtnetlink::packet_route::address::{AddressMessage, AddressScope};
+use rtnetlink::packet_route::link::{InfoData, InfoTun, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rtnetlink::{AddressMessageBuilder, LinkUnspec};
+
+/// What the kernel says about a device.
+pub(super) struct Link {
+    pub(super) index: u32,
+    /// Queues that somebody has open, if it is a TUN device.
+    pub(super) tun_queues: Option<u32>,
+}
+
+pub(super) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// A connection to the network namespace of this thread.
+    pub(super) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
+    }
+
+    /// Looks a device up by name; `None` if there is none.
+    pub(super) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let message = LinkUnspec::new_with_name(name).build();
+        let answers = match self.request(Message::GetLink(message), 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            other => other?,
+        };
+        Ok(answers.iter().find_map(|answer| match answer {
+            Message::NewLink(link) => Some(Link {
+                index: link.header.index,
+                tun_queues: tun_queues(link),
+            }),
+            _ => None,
+        }))
+    }
+
+    /// Sets the MTU and brings the device up.
+    pub(super) fn up(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+        let message = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
+        self.request(Message::SetLink(message), 0).map(drop)
+    }
+
+    /// Adds an address that is never chosen as a source; fine if it is there already.
+    pub(super) fn add_host_address(&mut self, index: u32, addr: Ipv4Addr) -> io::Result<()> {
+        let mut message: AddressMessage = AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(addr, 32)
+            .build();
+        message.header.scope = AddressScope::Host;
+        match self.request(Message::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL) {
+            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Every route of the family of `like`.
+    pub(super) fn routes(&mut self, like: RouteMessage) -> io::Result<Vec<RouteMessage>> {
+        let answers = self.request(Message::GetRoute(like), NLM_F_DUMP)?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                Message::NewRoute(route) => Some(route),
+                _ => None,
+            })
+            .collect())
+    }
+
+    pub(super) fn add_route(&mut self, route: RouteMessage) -> io::Result<()> {
+        self.request(Message::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
+            .map(drop)
+    }
+
+    pub(super) fn delete_route(&mut self, route: RouteMessage) -> io::Result<()> {
+        self.request(Message::DelRoute(route), 0).map(drop)
+    }
+
+    /// Sends a request and gathers answers up to the acknowledgement or the end of the dump.
+    fn request(&mut self, message: Message, flags: u16) -> io::Result<Vec<Message>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+
+        let mut answers = Vec::new();
+        loop {
+            let (bytes, _) = self.socket.recv_from_full()?;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let answer = NetlinkMessage::<Message>::deserialize(rest).map_err(invalid)?;
+                let length = (answer.header.length as usize).next_multiple_of(4).max(16);
+                rest = rest.get(length..).unwrap_or_default();
+                if answer.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match answer.payload {
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io());
+                    }
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// The attribute `IFLA_TUN_NUM_QUEUES` (`linux/if_link.h`), which the crate leaves unparsed.
+fn tun_queues(link: &LinkMessage) -> Option<u32> {
+    const IFLA_TUN_NUM_QUEUES: u16 = 8;
+    let number = |info: &InfoTun| match info {
+        InfoTun::Other(nla) => number(nla, IFLA_TUN_NUM_QUEUES),
+        _ => None,
+    };
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => infos.iter().find_map(|info| match info {
+                LinkInfo::Data(InfoData::Tun(tun)) => tun.iter().find_map(number),
+                _ => None,
+            }),
+            _ => None,
+        })
+}
+
+fn number(nla: &DefaultNla, kind: u16) -> Option<u32> {
+    if nla.kind() != kind {
+        return None;
+    }
+    let mut value = vec![0; nla.value_len()];
+    nla.emit_value(&mut value);
+    Some(u32::from_ne_bytes(value.try_into().ok()?))
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! One kernel queue: set up by the `nfq` crate, then read in bursts through a descriptor of our
+//! own, because that crate (0.2.5) shows no descriptor and knows no batch verdicts.
+//!
+//! While the crate waits for the acknowledgement of a setting, it throws away packets that
+//! arrive; they stay in the kernel without a verdict. This happens when the rules exist already,
+//! that is after a restart. Ids ascend within a queue, so the first batch verdict, which is given
+//! whatever the handler says, drops them with the rest.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::io::Errno;
+use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
+use rustix::net::{SendFlags, getsockname, send, sockopt};
+
+use super::message::{Datagram, Queued, Verdicts, parse};
+use super::{BURST, Error, Verdict, sys};
+
+/// Room for the packets that wait in the socket, in bytes. The default overflows at a few
+/// hundred small packets.
+const RECEIVE_BUFFER: usize = 64 << 20;
+
+/// Room for one message: the longest packet that is copied, and its attributes.
+pub(super) const STRIDE: usize = (1 << 16) + 1024;
+
+/// Super-packets stay off until somebody can cut them: the kernel does not say their segment
+/// size.
+const RECEIVE_SUPER_PACKETS: bool = false;
+
+/// Where the kernel lists its queues. `/proc/net` would be that of the main thread.
+const LIST: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
+
+/// What went wrong on a queue, counted by its worker.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// Receives that the kernel answered with ENOBUFS: packets were lost before.
+    pub(super) overruns: AtomicU64,
+    /// Messages that could not be read, and packets too long to be copied; all dropped.
+    pub(super) malformed: AtomicU64,
+}
+
+/// A queue socket, ready to be read.
+pub(super) struct Queue {
+    pub(super) slot: usize,
+    number: u16,
+    socket: OwnedFd,
+    pub(super) faults: Arc<Faults>,
+    verdicts: Verdicts,
+    /// No batch verdict was given yet.
+    fresh: bool,
+}
+
+impl Queue {
+    pub(super) fn open(slot: usize, number: u16, length: u32) -> Result<Self, Error> {
+        let fail = |what: &'static str| {
+            move |error: io::Error| match error.raw_os_error() {
+                Some(libc::EPERM) => Error::Permission("open netfilter queues"),
+                Some(libc::EBUSY) => Error::QueueBusy(number),
+                Some(libc::EPROTONOSUPPORT) => Error::NoQueueSupport,
+                _ => Error::Queue(what, number, error),
+            }
+        };
+        let mut queue = nfq::Queue::open().map_err(fail("open"))?;
+        // Without the netfilter part of the kernel, binding is answered by EINVAL.
+        queue.bind(number).map_err(fail("bind"))?;
+        queue
+            .set_fail_open(number, false)
+            .map_err(fail("set the fail-open flag of"))?;
+        queue
+            .set_recv_gso(number, RECEIVE_SUPER_PACKETS)
+            .map_err(fail("set the GSO flag of"))?;
+        queue
+            .set_queue_max_len(number, length)
+            .map_err(fail("set the length of"))?;
+        let socket = adopt(number)?;
+        // The duplicate keeps the queue bound when the crate closes its own descriptor.
+        drop(queue);
+        if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+            sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)
+                .map_err(|error| fail("set the buffer size of")(error.into()))?;
+            tracing::warn!(
+                number,
+                "no right to exceed net.core.rmem_max; the queue may overflow under load"
+            );
+        }
+        Ok(Self {
+            slot,
+            number,
+            socket,
+            faults: Arc::default(),
+            verdicts: Verdicts::default(),
+            fresh: true,
+        })
+    }
+
+    /// Receives what is there, at most [`BURST`] datagrams, into `buffer`.
+    pub(super) fn receive(
+        &self,
+        buffer: &mut [u8],
+        lens: &mut [usize; BURST],
+    ) -> io::Result<usize> {
+        match sys::receive_many(self.socket.as_fd(), buffer, STRIDE, lens) {
+            Ok(count) => Ok(count),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR) => Ok(0),
+                Some(libc::ENOBUFS) => {
+                    self.faults.overruns.fetch_add(1, Relaxed);
+                    Ok(0)
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Reads one datagram of a burst; `None` if it is not a packet.
+    pub(super) fn read<'a>(&self, datagram: &'a [u8]) -> Option<Queued<'a>> {
+        match parse(datagram) {
+            Datagram::Packet(queued) => {
+                if queued.payload.is_empty() {
+                    self.faults.malformed.fetch_add(1, Relaxed);
+                }
+                Some(queued)
+            }
+            Datagram::Answer => None,
+            Datagram::Malformed => {
+                self.faults.malformed.fetch_add(1, Relaxed);
+                None
+            }
+        }
+    }
+
+    /// Gives the verdicts of a burst: `decided` holds what the handler saw, `last` is the highest
+    /// id received, `all` says that the handler saw every packet.
+    pub(super) fn settle(
+        &mut self,
+        decided: impl Iterator<Item = (u32, Verdict)>,
+        last: u32,
+        all: bool,
+    ) -> io::Result<()> {
+        self.verdicts.clear();
+        let mut drop_rest = self.fresh || !all;
+        for (id, verdict) in decided {
+            match verdict {
+                Verdict::Accept => self.verdicts.accept(self.number, id),
+                Verdict::Taken => drop_rest = true,
+            }
+        }
+        if drop_rest {
+            self.verdicts.drop_up_to(self.number, last);
+            self.fresh = false;
+        }
+        match send(&self.socket, self.verdicts.bytes(), SendFlags::empty()) {
+            // The packets stay until the next batch drops them.
+            Ok(_) | Err(Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A line of the kernel's list of queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) number: u16,
+    pub(super) port: u32,
+    pub(super) waiting: u32,
+    pub(super) kernel_dropped: u32,
+    pub(super) user_dropped: u32,
+}
+
+/// The queues of this network namespace.
+pub(super) fn list() -> Result<Vec<Listed>, Error> {
+    let text = fs::read_to_string(LIST).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::NoQueueSupport,
+        _ => Error::System(format!("read {LIST}"), error),
+    })?;
+    Ok(text.lines().filter_map(parse_line).collect())
+}
+
+/// Columns: queue, port id, waiting, copy mode, copy range, dropped because the queue was full,
+/// dropped because the socket was full, last id, 1.
+fn parse_line(line: &str) -> Option<Listed> {
+    let mut columns = line.split_whitespace();
+    let mut next = || columns.next();
+    let (number, port, waiting) = (next()?, next()?, next()?);
+    let (kernel, user) = (next().and(next()).and(next())?, next()?);
+    Some(Listed {
+        number: number.parse().ok()?,
+        // Printed as a signed number by some kernels.
+        port: port.parse::<i64>().ok()? as u32,
+        waiting: waiting.parse().ok()?,
+        kernel_dropped: kernel.parse().ok()?,
+        user_dropped: user.parse().ok()?,
+    })
+}
+
+/// A descriptor of our own for the socket that queue `number` is bound to.
+///
+/// Netlink port ids are unique within the namespace, so there is no other candidate.
+fn adopt(number: u16) -> Result<OwnedFd, Error> {
+    let port = list()?
+        .into_iter()
+        .find(|line| line.number == number)
+        .map(|line| line.port)
+        .ok_or(Error::Adopt(number))?;
+    let wanted = |fd: BorrowedFd<'_>| {
+        sockopt::socket_protocol(fd) == Ok(Some(NETFILTER))
+            && getsockname(fd)
+                .ok()
+                .and_then(|address| SocketAddrNetlink::try_from(address).ok())
+                .is_some_and(|address| address.pid() == port)
+    };
+    sys::adopt(wanted)
+        .map_err(Error::system("read /proc/self/fd"))?
+        .ok_or(Error::Adopt(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_queues_is_read() {
+        let line = " 6400  -4093     3 2 65531     1     2       17  1";
+        assert_eq!(
+            parse_line(line),
+            Some(Listed {
+                number: 6400,
+                port: 4_294_963_203,
+                waiting: 3,
+                kernel_dropped: 1,
+                user_dropped: 2,
+            })
+        );
+        assert_eq!(parse_line("6400 1 0 2"), None);
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The nftables expressions and set elements that the `nftnl` crate does not have.
+
+use std::ffi::CStr;
+use std::net::Ipv4Addr;
+use std::ptr::NonNull;
+
+use nftnl::expr::Expression;
+use nftnl::nftnl_sys::{self as sys, nftnl_expr};
+use nftnl::set::Set;
+use nftnl::{ProtoFamily, Rule, Table};
+
+/// `queue num FIRST-LAST`: to one of `total` queues, chosen by a hash that keeps the packets of
+/// two hosts in order. Without "bypass": packets are dropped while nobody reads the queue.
+pub(super) struct Queue {
+    pub(super) first: u16,
+    pub(super) total: u16,
+}
+
+impl Expression for Queue {
+    #[allow(unsafe_code)]
+    fn to_expr(&self, _: &Rule<'_>) -> NonNull<nftnl_expr> {
+        let expr = allocate(c"queue");
+        let set = |attribute: u32, value| {
+            // Safety: `expr` is a live expression of the type the attributes are for.
+            unsafe { sys::nftnl_expr_set_u16(expr.as_ptr(), attribute as u16, value) }
+        };
+        set(sys::NFTNL_EXPR_QUEUE_NUM, self.first);
+        set(sys::NFTNL_EXPR_QUEUE_TOTAL, self.total);
+        set(sys::NFTNL_EXPR_QUEUE_FLAGS, 0);
+        expr
+    }
+}
+
+/// The iptables target NFQUEUE, which does what [`Queue`] does on kernels without that.
+pub(super) struct CompatQueue {
+    pub(super) first: u16,
+    pub(super) total: u16,
+}
+
+impl Expression for CompatQueue {
+    #[allow(unsafe_code)]
+    fn to_expr(&self, _: &Rule<'_>) -> NonNull<nftnl_expr> {
+        const REVISION: u32 = 3;
+        // struct xt_NFQ_info_v3 (queuenum, queues_total, flags), padded to what XT_ALIGN demands.
+        let info = [self.first, self.total, 0, 0];
+        let expr = allocate(c"target");
+        // Safety: `expr` is a live expression of the type the attributes are for. libnftnl copies
+        // the name but keeps the information and frees it, hence memory of malloc's; the copy
+        // stays within both arrays.
+        unsafe {
+            let kept = libc::calloc(1, size_of_val(&info));
+            if kept.is_null() {
+                std::process::abort();
+            }
+            kept.cast::<[u16; 4]>().write_unaligned(info);
+            let expr = expr.as_ptr();
+            sys::nftnl_expr_set_str(expr, sys::NFTNL_EXPR_TG_NAME as u16, c"NFQUEUE".as_ptr());
+            sys::nftnl_expr_set_u32(expr, sys::NFTNL_EXPR_TG_REV as u16, REVISION);
+            sys::nftnl_expr_set(
+                expr,
+                sys::NFTNL_EXPR_TG_INFO as u16,
+                kept,
+                size_of_val(&info) as u32,
+            );
+        }
+        expr
+    }
+}
+
+/// `notrack`: connection tracking leaves the packet alone.
+pub(super) struct Notrack;
+
+impl Expression for Notrack {
+    fn to_expr(&self, _: &Rule<'_>) -> NonNull<nftnl_expr> {
+        allocate(c"notrack")
+    }
+}
+
+/// `tproxy to :PORT`, the port taken from register 1.
+pub(super) struct Tproxy;
+
+impl Expression for Tproxy {
+    #[allow(unsafe_code)]
+    fn to_expr(&self, rule: &Rule<'_>) -> NonNull<nftnl_expr> {
+        let family = match rule.get_chain().get_table().get_family() {
+            // Both families.
+            ProtoFamily::Inet => libc::NFPROTO_UNSPEC as u32,
+            other => other as u32,
+        };
+        let expr = allocate(c"tproxy");
+        let set = |attribute: u32, value| {
+            // Safety: `expr` is a live expression of the type the attributes are for.
+            unsafe { sys::nftnl_expr_set_u32(expr.as_ptr(), attribute as u16, value) }
+        };
+        set(sys::NFTNL_EXPR_TPROXY_FAMILY, family);
+        set(sys::NFTNL_EXPR_TPROXY_REG_PORT, libc::NFT_REG_1 as u32);
+        expr
+    }
+}
+
+/// An anonymous set of IPv4 address ranges.
+///
+/// `ranges` are first and last address, ascending, and neither overlap nor touch: the kernel
+/// refuses a set in which the end of a range is the start of the next.
+#[allow(unsafe_code)]
+pub(super) fn range_set<'a>(
+    id: u32,
+    table: &'a Table,
+    ranges: &[(Ipv4Addr, Ipv4Addr)],
+) -> Set<'a, Ipv4Addr> {
+    let flags = libc::NFT_SET_ANONYMOUS | libc::NFT_SET_CONSTANT | libc::NFT_SET_INTERVAL;
+    let mut set = Set::new(c"__set%d", id, table, table.get_family());
+    let raw = set.as_ptr().as_ptr();
+    // Safety: `raw` is the live set.
+    unsafe { sys::nftnl_set_set_u32(raw, sys::NFTNL_SET_FLAGS as u16, flags as u32) };
+    for (first, last) in ranges {
+        set.add(first);
+        // The end is the first address behind the range; a range up to the highest address has
+        // none.
+        let Some(end) = u32::from(*last).checked_add(1) else {
+            continue;
+        };
+        let end = end.to_be_bytes();
+        // Safety: the element is live until the set takes it over; key and length describe an
+        // array that is copied.
+        unsafe {
+            let element = sys::nftnl_set_elem_alloc();
+            if element.is_null() {
+                std::process::abort();
+            }
+            sys::nftnl_set_elem_set(
+                element,
+                sys::NFTNL_SET_ELEM_KEY as u16,
+                end.as_ptr().cast(),
+                end.len() as u32,
+            );
+            sys::nftnl_set_elem_set_u32(
+                element,
+                sys::NFTNL_SET_ELEM_FLAGS as u16,
+                libc::NFT_SET_ELEM_INTERVAL_END as u32,
+            );
+            sys::nftnl_set_elem_add(raw, element);
+        }
+    }
+    set
+}
+
+#[allow(unsafe_code)]
+fn allocate(name: &CStr) -> NonNull<nftnl_expr> {
+    // Safety: takes a C string. It fails for names that libnftnl does not know, which the names
+    // in this file are not, or when memory runs out, where the nftnl crate aborts as well.
+    NonNull::new(unsafe { sys::nftnl_expr_alloc(name.as_ptr()) })
+        .unwrap_or_else(|| std::process::abort())
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Floor 5: the nftables rules that put packets into our queues.
+//!
+//! All of it is one table named `tylo` (family `inet`; with the iptables target, which does not
+//! fit there, one of family `ip` and one of `ip6`), replaced in one atomic batch. Nothing else is
+//! touched, and nothing here knows a packet or a queue socket.
+//!
+//! ```text
+//! chain prerouting   type filter hook prerouting priority -250   (defragmentation is at -400,
+//!   from the TUN device      notrack, accept                      "raw" at -300 may set marks,
+//!   IPv6 to pool6            queue                                connection tracking is at -200)
+//!   IPv4 to pool4            queue
+//! chain output       type filter hook output priority -300
+//!   to the TUN device        notrack
+//! chain defragment   no hook, never entered
+//!   tproxy                   switches defragmentation on
+//! ```
+//! Queued packets need no "notrack": what is translated is dropped before connection tracking
+//! could see it, and what is not ours (the host's own services on a pool4 address, say) must be
+//! tracked as if we were not there.
+//!
+//! # Defragmentation
+//! A NAT64 needs whole packets. The kernel puts fragments together only where something asks
+//! for it, per network namespace and family: connection tracking does, and so does `tproxy`. A
+//! `ct` expression would do too but switches connection tracking on for everything in the
+//! namespace; a `tproxy` expression has no other effect than that (kernel 4.19 and newer), and
+//! counts from the moment it is in a chain, whether the chain is entered or not. `notrack` and
+//! `socket` do not ask. Only where the kernel has no `tproxy` (CONFIG_NFT_TPROXY), `ct` is used.
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+
+use nftnl::ProtoFamily;
+
+use self::commit::Changes;
+use crate::base::Protocol;
+use crate::base::prefix::{Prefix4, Prefix6};
+use crate::model::PortRange;
+
+mod build;
+mod commit;
+mod expr;
+
+/// How packets are queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// With the `queue` expression.
+    Native,
+    /// With the iptables target NFQUEUE.
+    Compat,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Native => "native",
+            Self::Compat => "compat",
+        })
+    }
+}
+
+/// The rules to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Name of the TUN device; what comes from there is never queued.
+    pub tun: String,
+    /// One per instance. Where two overlap, the first wins.
+    pub diverts: Vec<Divert>,
+    /// Let connection tracking see translated packets.
+    pub track: bool,
+}
+
+/// What belongs to one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divert {
+    /// Name of the instance, for the comments of its rules.
+    pub label: String,
+    /// First queue number and how many.
+    pub queues: (u16, u16),
+    pub pool6: Prefix6,
+    pub pool4: Vec<Pool4Match>,
+}
+
+/// Packets to these IPv4 transport addresses.
+///
+/// The ports do not count for ICMP, and every ICMP packet to any address of pool4 matches: an
+/// error names the ports of the packet it is about, deep inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool4Match {
+    pub protocol: Protocol,
+    pub prefix: Prefix4,
+    pub ports: PortRange,
+}
+
+/// Why the rules could not be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no right to change nftables rules; needs root or CAP_NET_ADMIN")]
+    Permission,
+    #[error("cannot talk to the kernel about nftables rules: {0}")]
+    Socket(#[source] io::Error),
+    #[error("nftables: cannot {0}: {1}")]
+    Refused(String, #[source] io::Error),
+    #[error(
+        "the kernel can queue packets neither with the nftables expression 'queue' ({0}) nor with the iptables target NFQUEUE ({1}); load nft_queue or xt_NFQUEUE and nft_compat, or build a kernel with CONFIG_NFT_QUEUE or CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_TARGET_NFQUEUE"
+    )]
+    NoQueue(Box<Self>, Box<Self>),
+    #[error("'{0}' is not a device name (1 to 15 bytes)")]
+    Device(String),
+    #[error("instance '{0}': {1} queues from {2} on are none or go beyond 65535")]
+    Queues(String, u16, u16),
+}
+
+impl Error {
+    /// The kernel does not know something that the batch has.
+    fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Refused(_, error) if matches!(
+            error.raw_os_error(),
+            Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT)
+        ))
+    }
+}
+
+/// What switches defragmentation on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Defragmenter {
+    Tproxy,
+    Conntrack,
+}
+
+/// Finds out how this kernel queues packets, by having it check a table that is deleted in the
+/// same batch. Nothing is left behind.
+///
+/// # Errors
+/// [`Error::Permission`]; [`Error::NoQueue`] when it cannot.
+pub fn probe() -> Result<Mode, Error> {
+    let native = match build::probe(Mode::Native).commit() {
+        Ok(()) => return Ok(Mode::Native),
+        Err(error) => error,
+    };
+    if !native.is_unsupported() {
+        return Err(native);
+    }
+    match build::probe(Mode::Compat).commit() {
+        Ok(()) => Ok(Mode::Compat),
+        Err(compat) if compat.is_unsupported() => {
+            Err(Error::NoQueue(Box::new(native), Box::new(compat)))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// Replaces whatever rules we had by these, at once: no packet sees a state in between.
+///
+/// # Errors
+/// [`Error::Refused`] names the object the kernel did not take; the former rules stay then.
+pub fn install(mode: Mode, rules: &Ruleset) -> Result<(), Error> {
+    match install_with(mode, rules, Defragmenter::Tproxy) {
+        Err(error) if error.is_unsupported() => {
+            install_with(mode, rules, Defragmenter::Conntrack)?;
+            tracing::warn!(
+                "the kernel has no nftables expression 'tproxy' (CONFIG_NFT_TPROXY); connection tracking is switched on instead, to have fragments put together"
+            );
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Removes our rules; fine if there are none.
+///
+/// # Errors
+/// [`Error::Permission`] and the like; the rules stay then.
+pub fn remove() -> Result<(), Error> {
+    let mut changes = Changes::new();
+    build::clear(&mut changes);
+    changes.commit()
+}
+
+fn install_with(mode: Mode, rules: &Ruleset, with: Defragmenter) -> Result<(), Error> {
+    let mut changes = Changes::new();
+    build::clear(&mut changes);
+    for family in families(mode) {
+        build::table(&mut changes, mode, *family, rules, with)?;
+    }
+    changes.commit()
+}
+
+const fn families(mode: Mode) -> &'static [ProtoFamily] {
+    match mode {
+        Mode::Native => &[ProtoFamily::Inet],
+        Mode::Compat => &[ProtoFamily::Ipv4, ProtoFamily::Ipv6],
+    }
+}
+
+/// First and last addresses of `prefixes`, ascending, with overlapping and touching ones merged.
+fn ranges(prefixes: impl Iterator<Item = Prefix4>) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+    let mut all: Vec<_> = prefixes.map(|p| (p.network(), p.last())).collect();
+    all.sort_unstable();
+    let mut out: Vec<(Ipv4Addr, Ipv4Addr)> = Vec::with_capacity(all.len());
+    for (first, last) in all {
+        match out.last_mut() {
+            Some(open) if u32::from(first) <= u32::from(open.1).saturating_add(1) => {
+                open.1 = open.1.max(last);
+            }
+            _ => out.push((first, last)),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlapping_and_touching_prefixes_are_merged() {
+        let merged = |prefixes: &[&str]| {
+            ranges(prefixes.iter().map(|p| p.parse().unwrap()))
+                .iter()
+                .map(|(first, last)| format!("{first}-{last}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            merged(&["192.0.2.4", "192.0.2.0/30", "192.0.2.2", "192.0.2.6/31"]),
+            ["192.0.2.0-192.0.2.4", "192.0.2.6-192.0.2.7"]
+        );
+        assert_eq!(
+            merged(&["255.255.255.255", "0.0.0.0/0"]),
+            ["0.0.0.0-255.255.255.255"]
+        );
+        assert_eq!(merged(&[]), [""; 0]);
+    }
+}
