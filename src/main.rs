@@ -8,7 +8,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let called = args.next().unwrap_or_default();
-    let name = Path::new(&called).file_name().unwrap_or_default().to_owned();
+    let name = Path::new(&called)
+        .file_name()
+        .unwrap_or_default()
+        .to_owned();
     if let Some(code) = personality(&name, &called, &mut args) {
         return code;
     }

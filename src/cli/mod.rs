@@ -23,6 +23,7 @@ use crate::model::control::Reply;
 pub mod client;
 mod file;
 mod grammar;
+mod health;
 mod help;
 mod keywords;
 mod names;
@@ -39,6 +40,8 @@ pub fn jool(args: impl Iterator<Item = OsString>) -> ExitCode {
         args,
     )
 }
+
+pub use health::health;
 
 /// What stops a command.
 #[derive(Debug, thiserror::Error)]

@@ -37,17 +37,17 @@ impl Gateway {
         mode: Mode,
         tun: String,
         track: bool,
-    ) -> Self {
+    ) -> Result<Self, dataplane::Error> {
         let next = traffic.slots().iter().map(|slot| slot.id.0).max();
-        Self {
+        Ok(Self {
             traffic,
             dataplane,
             mode,
-            namespace: dataplane::namespace_id(),
+            namespace: dataplane::namespace_id()?,
             tun,
             track,
             next: Mutex::new(next.unwrap_or(0).saturating_add(1)),
-        }
+        })
     }
 
     pub(super) fn find(&self, flavour: Flavour, name: &str) -> Result<Arc<Slot>, Failure> {
@@ -81,13 +81,18 @@ impl Gateway {
                 if other.name == name {
                     return Err(failure(
                         libc::EEXIST,
-                        format!("there is an instance '{name}' already; remove it first or choose another name"),
+                        format!(
+                            "there is an instance '{name}' already; remove it first or choose another name"
+                        ),
                     ));
                 }
                 if framework == Framework::Netfilter && other.framework == framework {
                     return Err(failure(
                         libc::EEXIST,
-                        format!("'{}' is a netfilter instance already and there can be one only; use --iptables", other.name),
+                        format!(
+                            "'{}' is a netfilter instance already and there can be one only; use --iptables",
+                            other.name
+                        ),
                     ));
                 }
             }
@@ -198,7 +203,9 @@ impl Gateway {
         let mut after = before.clone();
         change(&mut after);
         let store = &self.traffic.store;
-        store.configure(stored_pool4(slot.id, &after)).map_err(storage)?;
+        store
+            .configure(stored_pool4(slot.id, &after))
+            .map_err(storage)?;
         slot.lock().nat64_mut().set_pool4(after, &[]);
         if let Err(error) = self.install() {
             let undone = store.configure(stored_pool4(slot.id, &before));
@@ -279,7 +286,10 @@ impl Gateway {
 
     fn reinstall(&self) {
         if let Err(error) = self.install() {
-            tracing::error!(error = error.message, "the previous rules could not be restored");
+            tracing::error!(
+                error = error.message,
+                "the previous rules could not be restored"
+            );
         }
     }
 
@@ -298,7 +308,13 @@ impl Gateway {
 pub(super) fn restore(saved: Saved, now: crate::base::Tick) -> Slot {
     let mut pool4 = Pool4::default();
     for range in &saved.pool4 {
-        pool4.restore(range.protocol, range.mark, range.first, range.last, range.ports);
+        pool4.restore(
+            range.protocol,
+            range.mark,
+            range.first,
+            range.last,
+            range.ports,
+        );
     }
     for set in &saved.pool4_sets {
         pool4.set_iterations(set.protocol, set.mark, set.iterations);
@@ -318,10 +334,25 @@ pub(super) fn restore(saved: Saved, now: crate::base::Tick) -> Slot {
     refused += total - restored;
     nat64.drop_idle_mappings();
     if refused > 0 {
-        tracing::warn!(instance = saved.name, rows = refused, "stored rows that make no sense were left out");
+        tracing::warn!(
+            instance = saved.name,
+            rows = refused,
+            "stored rows that make no sense were left out"
+        );
     }
-    tracing::info!(instance = saved.name, sessions = restored, "instance restored");
-    Slot::new(saved.id, saved.name, saved.flavour, saved.framework, saved.slot, instance)
+    tracing::info!(
+        instance = saved.name,
+        sessions = restored,
+        "instance restored"
+    );
+    Slot::new(
+        saved.id,
+        saved.name,
+        saved.flavour,
+        saved.framework,
+        saved.slot,
+        instance,
+    )
 }
 
 fn stored_pool4(id: InstanceId, pool4: &Pool4) -> Config {
@@ -375,7 +406,10 @@ fn check_name(name: &str) -> Result<(), Failure> {
     }
     Err(failure(
         libc::EINVAL,
-        format!("'{}' is not an instance name; use 1 to {INSTANCE_NAME_MAX} printable ASCII characters", name.escape_debug()),
+        format!(
+            "'{}' is not an instance name; use 1 to {INSTANCE_NAME_MAX} printable ASCII characters",
+            name.escape_debug()
+        ),
     ))
 }
 
@@ -426,7 +460,10 @@ mod tests {
             "192.0.2.1/32 192.0.2.2/31 192.0.2.4/31 192.0.2.6/32"
         );
         assert_eq!(shown([0, 0, 0, 0], [255, 255, 255, 255]), "0.0.0.0/0");
-        assert_eq!(shown([255, 255, 255, 254], [255, 255, 255, 255]), "255.255.255.254/31");
+        assert_eq!(
+            shown([255, 255, 255, 254], [255, 255, 255, 255]),
+            "255.255.255.254/31"
+        );
     }
 
     #[test]

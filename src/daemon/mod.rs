@@ -83,7 +83,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let filter = match options.log.parse::<EnvFilter>() {
         Ok(filter) => filter,
         Err(error) => {
-            complain(&format!("--log '{}' is not understood: {error}", options.log));
+            complain(&format!(
+                "--log '{}' is not understood: {error}",
+                options.log
+            ));
             return ExitCode::from(64);
         }
     };
@@ -136,25 +139,36 @@ fn run(options: &Options) -> anyhow::Result<()> {
         mode,
         options.tun.clone(),
         options.track,
-    ));
+    )?);
     let started = numbers
         .into_iter()
         .try_for_each(|number| gateway.dataplane.open_slot(number))
         .map_err(anyhow::Error::from)
         .and_then(|()| Ok(gateway.install()?));
-    let result = started.and_then(|()| serve(options, &gateway, listener));
-
-    // Sessions that live on are found again by the next daemon, so this is not the end of them.
-    let keep = options.keep_rules && result.is_ok();
-    if !keep && let Err(error) = ruleset::remove() {
-        tracing::error!(%error, "the rules could not be removed");
+    if let Err(error) = started {
+        stop(gateway, false)?;
+        return Err(error);
     }
-    gateway.dataplane.stop(keep)?;
+    let result = serve(options, &gateway, listener);
+    // After a failure the rules stay, as they do when the daemon is killed: what they divert waits
+    // for the next daemon and does not leak past it.
+    stop(gateway, options.keep_rules || result.is_err())?;
     for slot in traffic.slots().iter() {
         traffic.save(slot);
     }
     tracing::info!("stopped");
     result
+}
+
+fn stop(gateway: Arc<Gateway>, keep: bool) -> anyhow::Result<()> {
+    if !keep && let Err(error) = ruleset::remove() {
+        tracing::error!(%error, "the rules could not be removed");
+    }
+    match Arc::into_inner(gateway) {
+        Some(gateway) => gateway.dataplane.stop(keep)?,
+        None => tracing::error!("a request is still under way; the TUN device stays"),
+    }
+    Ok(())
 }
 
 fn serve(
@@ -185,8 +199,8 @@ fn serve(
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
                 _ = chores.tick() => {
-                    if gateway.dataplane.failed() {
-                        bail!("a packet worker failed; see above");
+                    if let Some(what) = gateway.dataplane.failed() {
+                        bail!("translation stopped: {what}");
                     }
                     let traffic = Arc::clone(&gateway.traffic);
                     tokio::task::spawn_blocking(move || traffic.mend()).await?;
@@ -195,8 +209,8 @@ fn serve(
         }
     });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    // Requests under way are not waited for.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    // Requests under way may finish, but none holds up the end for long.
+    runtime.shutdown_timeout(Duration::from_secs(5));
     result
 }
 
@@ -219,7 +233,9 @@ fn check_capabilities() -> anyhow::Result<()> {
 fn clock() -> Clock {
     let wall = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
     Clock {
         tick: dataplane::monotonic(),
         wall,
@@ -233,14 +249,19 @@ fn default_workers() -> u16 {
 
 fn device_name(text: &str) -> Result<String, String> {
     let fine = (1..=15).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
     if fine && text != "." && text != ".." {
         return Ok(text.to_owned());
     }
     Err("a device name has 1 to 15 characters without blanks, '/' and ':'".to_owned())
 }
 
-#[expect(clippy::print_stderr, reason = "for whoever started the daemon by hand")]
+#[expect(
+    clippy::print_stderr,
+    reason = "for whoever started the daemon by hand"
+)]
 fn complain(message: &str) {
     eprintln!("tylod: {message}");
 }

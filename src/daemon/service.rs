@@ -11,11 +11,7 @@ use crate::model::control::{Command, Failure, Health, InstanceHealth, Reply, Req
 use crate::model::{BibRow, InstanceRow, Pool4Entry, SessionRow};
 
 impl Service for Gateway {
-    fn call(
-        &self,
-        request: Request,
-        reply: &mut dyn FnMut(Reply) -> bool,
-    ) -> Result<(), Failure> {
+    fn call(&self, request: Request, reply: &mut dyn FnMut(Reply) -> bool) -> Result<(), Failure> {
         let Request {
             flavour,
             instance: name,
@@ -35,9 +31,7 @@ impl Service for Gateway {
                 reply(Reply::Instances(rows.collect()));
                 Ok(())
             }
-            Command::InstanceAdd { framework, pool6 } => {
-                self.add(flavour, &name, framework, pool6)
-            }
+            Command::InstanceAdd { framework, pool6 } => self.add(flavour, &name, framework, pool6),
             Command::InstanceRemove => self.remove(flavour, &name),
             Command::InstanceFlush => self.flush(flavour),
             Command::InstanceStatus => {
@@ -120,7 +114,7 @@ impl Gateway {
         Ok(Health {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            ready: !self.dataplane.failed(),
+            ready: self.dataplane.failed().is_none(),
             queue_expression: self.mode.to_string(),
             instances,
             journal_backlog: self.traffic.store.backlog(),
@@ -160,22 +154,24 @@ fn session_rows(slot: &Slot, protocol: Protocol, now: Tick) -> Vec<SessionRow> {
     let Some(pool6) = pool6 else {
         return Vec::new();
     };
-    let rows = sessions.into_iter().map(|(v4, remote, client, state, deadline)| {
-        let (port4, port6) = match protocol {
-            Protocol::Tcp | Protocol::Udp => (remote.port, remote.port),
-            // An ICMP session has one identifier on each side.
-            Protocol::Icmp => (v4.port, client.port),
-        };
-        SessionRow {
-            protocol,
-            src6: client,
-            dst6: Transport6::new(pool6.embed(remote.addr), port6),
-            src4: v4,
-            dst4: Transport4::new(remote.addr, port4),
-            expires_in: deadline.since(now),
-            state: (protocol == Protocol::Tcp).then_some(state),
-        }
-    });
+    let rows = sessions
+        .into_iter()
+        .map(|(v4, remote, client, state, deadline)| {
+            let (port4, port6) = match protocol {
+                Protocol::Tcp | Protocol::Udp => (remote.port, remote.port),
+                // An ICMP session has one identifier on each side.
+                Protocol::Icmp => (v4.port, client.port),
+            };
+            SessionRow {
+                protocol,
+                src6: client,
+                dst6: Transport6::new(pool6.embed(remote.addr), port6),
+                src4: v4,
+                dst4: Transport4::new(remote.addr, port4),
+                expires_in: deadline.since(now),
+                state: (protocol == Protocol::Tcp).then_some(state),
+            }
+        });
     rows.collect()
 }
 

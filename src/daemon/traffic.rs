@@ -62,10 +62,17 @@ impl Slot {
     }
 
     fn warn_exhausted(&self, mark: u32) {
-        let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self
+            .complained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
             *last = Some(Instant::now());
-            tracing::warn!(instance = self.name, mark, "pool4 has no free transport address");
+            tracing::warn!(
+                instance = self.name,
+                mark,
+                "pool4 has no free transport address"
+            );
         }
     }
 }
@@ -84,7 +91,9 @@ impl Traffic {
 
     pub(super) fn find(&self, flavour: Flavour, name: &str) -> Option<Arc<Slot>> {
         let slots = self.slots();
-        let slot = slots.iter().find(|s| s.flavour == flavour && s.name == name);
+        let slot = slots
+            .iter()
+            .find(|s| s.flavour == flavour && s.name == name);
         slot.cloned()
     }
 
@@ -105,7 +114,12 @@ impl Traffic {
         }
         let settings = instance.settings();
         if settings.logging_bib || settings.logging_session {
-            log(slot, &changes, settings.logging_bib, settings.logging_session);
+            log(
+                slot,
+                &changes,
+                settings.logging_bib,
+                settings.logging_session,
+            );
         }
         self.store.journal(slot.id, changes);
     }
@@ -223,12 +237,7 @@ impl Handler for Traffic {
     }
 }
 
-fn handle(
-    instance: &mut Instance,
-    now: Tick,
-    packet: &Received<'_>,
-    out: &mut Output,
-) -> Verdict {
+fn handle(instance: &mut Instance, now: Tick, packet: &Received<'_>, out: &mut Output) -> Verdict {
     let meta = Meta {
         mark: packet.mark,
         ingress_mtu: packet.ingress_mtu,

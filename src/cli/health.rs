@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `tylo health`: one line and an exit status for a monitoring system.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, Command as Clap};
+
+use super::client::{Client, ClientError};
+use super::{foreign, say};
+use crate::model::control::{Command, Health, Reply, Request, VERSION};
+use crate::model::{DEFAULT_INSTANCE, Flavour};
+
+/// The command `tylo health`. Exits with 0 when the daemon answers, its workers run and at least
+/// one instance exists; with 1 otherwise, 253 without a daemon.
+pub fn health(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let parsed = Clap::new("tylo health")
+        .about("Says whether the gateway of this network namespace works")
+        .version(env!("CARGO_PKG_VERSION"))
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print everything that is known, as one JSON object"),
+        )
+        .try_get_matches_from(args);
+    let json = match parsed {
+        Ok(matches) => matches.get_flag("json"),
+        Err(error) => {
+            // Nothing sensible can be done when even this cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    let health = match ask() {
+        Ok(health) => health,
+        Err(error) => {
+            say("Error", &error);
+            return ExitCode::from(error.code());
+        }
+    };
+    let line = if json {
+        serde_json::to_string(&health).unwrap_or_default()
+    } else {
+        summary(&health)
+    };
+    // The exit status tells, even if nobody reads the line.
+    let _ = writeln!(std::io::stdout(), "{line}");
+    ExitCode::from(u8::from(!(health.ready && !health.instances.is_empty())))
+}
+
+fn ask() -> Result<Health, ClientError> {
+    let request = Request {
+        version: VERSION,
+        flavour: Flavour::Nat64,
+        instance: DEFAULT_INSTANCE.to_owned(),
+        command: Command::Health,
+    };
+    let mut found = None;
+    Client::connect()?.call(&request, |reply| match reply {
+        Reply::Health(health) => {
+            found = Some(health);
+            Ok(())
+        }
+        Reply::Instances(_)
+        | Reply::Status { .. }
+        | Reply::Settings(_)
+        | Reply::Pool4(_)
+        | Reply::Bib(_)
+        | Reply::Sessions(_)
+        | Reply::Stats(_)
+        | Reply::Done
+        | Reply::Error(_) => Err(foreign()),
+    })?;
+    found.ok_or_else(foreign)
+}
+
+fn summary(health: &Health) -> String {
+    let sessions: u64 = health.instances.iter().map(|i| i.sessions).sum();
+    let state = match (health.ready, health.instances.len()) {
+        (false, _) => "FAILED: the packet workers stopped".to_owned(),
+        (true, 0) => "IDLE: no instance; add one with 'jool instance add'".to_owned(),
+        (true, 1) => "OK: 1 instance".to_owned(),
+        (true, n) => format!("OK: {n} instances"),
+    };
+    format!(
+        "{state}, {sessions} sessions, {} changes not on disk yet, {} lost (tylod {}, {} rules)",
+        health.journal_backlog, health.journal_lost, health.version, health.queue_expression
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_what_is_wrong() {
+        let health = Health {
+            version: "1".to_owned(),
+            pid: 1,
+            ready: false,
+            queue_expression: "native".to_owned(),
+            instances: Vec::new(),
+            journal_backlog: 2,
+            journal_lost: 3,
+        };
+        assert_eq!(
+            summary(&health),
+            "FAILED: the packet workers stopped, 0 sessions, 2 changes not on disk yet, 3 lost \
+             (tylod 1, native rules)"
+        );
+        let idle = Health {
+            ready: true,
+            ..health
+        };
+        assert!(summary(&idle).starts_with("IDLE: no instance;"));
+    }
+}
