@@ -137,16 +137,7 @@ pub const fn nonzero(checksum: u16) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Word by word, as RFC 1071 section 4.1 explains it.
-    fn naive(bytes: &[u8]) -> u16 {
-        let mut sum = 0u32;
-        for pair in bytes.chunks(2) {
-            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        sum as u16
-    }
+    use crate::wire::samples::naive;
 
     #[test]
     fn sums_agree_with_the_textbook() {

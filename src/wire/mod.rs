@@ -12,6 +12,8 @@ pub mod checksum;
 pub mod output;
 mod parse4;
 mod parse6;
+#[cfg(test)]
+pub(crate) mod samples;
 mod transport;
 pub mod write;
 
@@ -205,3 +207,6 @@ pub struct TcpFlags {
     pub fin: bool,
     pub rst: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,7 +189,7 @@ impl Walk {
             };
             let len = if walk.protocol == FRAGMENT {
                 let offset = u16::from_be_bytes([head[2], head[3]]);
-                walk.fragment.get_or_insert(Fragment {
+                walk.fragment.get_or_insert_with(|| Fragment {
                     identification: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
                     offset: offset & !7,
                     more: offset & 1 != 0,

@@ -98,7 +98,7 @@ fn split(
     mut patch: impl FnMut(&mut [u8]),
     out: &mut Output,
 ) -> Result<(), Refusal> {
-    let whole = packet.fragment.unwrap_or(Fragment {
+    let whole = packet.fragment.unwrap_or_else(|| Fragment {
         identification: packet.identification.into(),
         offset: 0,
         more: false,
@@ -330,3 +330,6 @@ fn error(
     put16(icmp, 2, checksum);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,3 +166,6 @@ impl Layout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

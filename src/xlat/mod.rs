@@ -44,7 +44,8 @@ pub struct Rules<'a> {
     /// Descending; for Fragmentation Needed messages without an MTU (RFC 7915 section 4.2).
     pub plateaus: &'a [u16],
     /// The largest packet the link carries that the packet came from and the one it leaves by,
-    /// in bytes; `u32::MAX` where unknown. They bound the MTU in Packet Too Big messages.
+    /// in bytes; `u32::MAX` where unknown. They bound the MTU in Packet Too Big messages; the latter also bounds
+    /// IPv6 fragments.
     pub ingress_mtu: u32,
     pub egress_mtu: u32,
     /// UDP packets without a checksum: compute it (stateful), or refuse the packet.

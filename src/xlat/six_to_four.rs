@@ -222,3 +222,6 @@ fn error(
     put16(icmp, 2, checksum);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

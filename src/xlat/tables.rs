@@ -161,3 +161,198 @@ pub(super) const fn protocol_to_six(protocol: u8) -> Option<u8> {
         other => Some(other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{ICMP4, ICMP6};
+
+    const PLATEAUS: &[u16] = &[
+        65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68,
+    ];
+
+    fn rules(ingress_mtu: u32, egress_mtu: u32) -> Rules<'static> {
+        Rules {
+            override_tos: None,
+            zeroize_traffic_class: false,
+            lowest_ipv6_mtu: 1280,
+            plateaus: PLATEAUS,
+            ingress_mtu,
+            egress_mtu,
+            amend_udp_checksum_zero: true,
+            reassembled: false,
+            identification: 0,
+        }
+    }
+
+    #[test]
+    //= rfc7915#section-5.2
+    //= type=test
+    fn icmpv6_errors_become_icmpv4_errors() {
+        let rules = rules(u32::MAX, u32::MAX);
+        let translate = |kind, code| error_to_four(kind, code, [0, 0, 0, 7], &rules);
+        for ((kind, code), (kind4, code4, rest)) in [
+            ((1, 0), (3, 1, [0; 4])),
+            ((1, 1), (3, 10, [0; 4])),
+            ((1, 2), (3, 1, [0; 4])),
+            ((1, 3), (3, 1, [0; 4])),
+            ((1, 4), (3, 3, [0; 4])),
+            ((3, 0), (11, 0, [0; 4])),
+            ((3, 1), (11, 1, [0; 4])),
+            ((4, 0), (12, 0, [8, 0, 0, 0])),
+            ((4, 1), (3, 2, [0; 4])),
+        ] {
+            let expected = IcmpReply {
+                kind: kind4,
+                code: code4,
+                rest,
+            };
+            assert_eq!(translate(kind, code), Ok(expected), "{kind}/{code}");
+        }
+        for (kind, code) in [(1, 5), (1, 6), (1, 255), (4, 2), (4, 3), (0, 0), (5, 0)] {
+            let refusal = Refusal::drop(Counter::UnknownIcmp6Type);
+            assert_eq!(translate(kind, code), Err(refusal), "{kind}/{code}");
+        }
+    }
+
+    #[test]
+    //= rfc7915#section-4.2
+    //= type=test
+    fn icmpv4_errors_become_icmpv6_errors() {
+        let rules = rules(u32::MAX, u32::MAX);
+        let translate = |kind, code| error_to_six(kind, code, [8, 9, 0, 0], 100, &rules);
+        let unreachable = [0, 1, 5, 6, 7, 8, 11, 12].map(|code| ((3, code), (1, 0, 0)));
+        let prohibited = [9, 10, 13, 15].map(|code| ((3, code), (1, 1, 0)));
+        let others = [
+            ((3, 2), (4, 1, 6)),
+            ((3, 3), (1, 4, 0)),
+            ((11, 0), (3, 0, 0)),
+            ((11, 1), (3, 1, 0)),
+            ((12, 0), (4, 0, 7)),
+            ((12, 2), (4, 0, 7)),
+        ];
+        for ((kind, code), (kind6, code6, rest)) in
+            unreachable.into_iter().chain(prohibited).chain(others)
+        {
+            let expected = IcmpReply {
+                kind: kind6,
+                code: code6,
+                rest: u32::to_be_bytes(rest),
+            };
+            assert_eq!(translate(kind, code), Ok(expected), "{kind}/{code}");
+        }
+        for (kind, code) in [(3, 14), (3, 16), (3, 255), (4, 0), (5, 0), (12, 1), (12, 3)] {
+            let refusal = Refusal::drop(Counter::UnknownIcmp4Type);
+            assert_eq!(translate(kind, code), Err(refusal), "{kind}/{code}");
+        }
+    }
+
+    #[test]
+    fn pointers_go_to_the_field_of_the_same_meaning() {
+        let to_four = |pointer: u32| match pointer {
+            0 => Some(0),
+            1 => Some(1),
+            4 | 5 => Some(2),
+            6 => Some(9),
+            7 => Some(8),
+            8..24 => Some(12),
+            24..40 => Some(16),
+            _ => None,
+        };
+        let rules = rules(u32::MAX, u32::MAX);
+        for pointer in (0..300).chain([256 + 6, 65536, u32::MAX]) {
+            let result = error_to_four(4, 0, pointer.to_be_bytes(), &rules);
+            match to_four(pointer) {
+                Some(expected) => assert_eq!(result.unwrap().rest, [expected, 0, 0, 0]),
+                None => assert_eq!(
+                    result,
+                    Err(Refusal::drop(Counter::SixFourUntranslatableParamProbPtr))
+                ),
+            }
+        }
+        let to_six = [
+            (0, 0),
+            (1, 1),
+            (2, 4),
+            (3, 4),
+            (8, 7),
+            (9, 6),
+            (12, 8),
+            (13, 8),
+            (14, 8),
+            (15, 8),
+            (16, 24),
+            (17, 24),
+            (18, 24),
+            (19, 24),
+        ];
+        for pointer in 0..=255 {
+            let result = error_to_six(12, 0, [pointer, 0, 0, 0], 100, &rules);
+            match to_six.iter().find(|(from, _)| *from == pointer) {
+                Some((_, to)) => assert_eq!(result.unwrap().rest, [0, 0, 0, *to]),
+                None => assert_eq!(
+                    result,
+                    Err(Refusal::drop(Counter::FourSixUntranslatableParamProblemPtr))
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn mtus_grow_and_shrink_by_the_difference_of_the_headers() {
+        let none = u32::MAX;
+        for (mtu, ingress, egress, expected) in [
+            (1280, none, none, 1260),
+            (1500, none, none, 1480),
+            (1500, none, 1400, 1400),
+            (1500, 1300, 1400, 1280),
+            (1500, 10, none, 68),
+            (0, none, none, 68),
+            (19, none, none, 68),
+            (70_000, none, none, 65_535),
+            (none, none, none, 65_535),
+        ] {
+            assert_eq!(mtu_to_four(mtu, &rules(ingress, egress)), expected);
+        }
+        for (mtu, ingress, egress, expected) in [
+            (1480, none, none, 1500),
+            (1480, none, 1400, 1400),
+            (1480, 1400, none, 1420),
+            (68, none, none, 1280),
+            (1300, none, 100, 1280),
+            (65_535, none, none, 65_555),
+        ] {
+            assert_eq!(mtu_to_six(mtu, 100, &rules(ingress, egress)), expected);
+        }
+    }
+
+    #[test]
+    fn an_mtu_of_zero_is_guessed() {
+        for (quoted_len, expected) in [
+            (65_535, 32_020),
+            (32_000, 17_934),
+            (1500, 1512),
+            (1492, 1280),
+            (60, 1280),
+        ] {
+            assert_eq!(
+                mtu_to_six(0, quoted_len, &rules(u32::MAX, u32::MAX)),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn protocols_of_one_family_only_do_not_cross() {
+        assert_eq!(protocol_to_four(ICMP6), Some(ICMP4));
+        assert_eq!(protocol_to_six(ICMP4), Some(ICMP6));
+        assert_eq!(protocol_to_four(ICMP4), None);
+        for protocol in [ICMP6, 0, 43, 44, 60] {
+            assert_eq!(protocol_to_six(protocol), None);
+        }
+        for protocol in [6, 17, 50, 51, 59, 132, 136] {
+            assert_eq!(protocol_to_four(protocol), Some(protocol));
+            assert_eq!(protocol_to_six(protocol), Some(protocol));
+        }
+    }
+}
