@@ -200,7 +200,7 @@ fn bad_quotes_drop_the_error() {
         bad[at] = value;
         dropped4(&about4(&bad), Hdr4);
     }
-    let mut long = udp4.clone();
+    let mut long = udp4;
     long[0] = 0x4f;
     long[3] = 60;
     dropped4(&about4(&long), SkbTruncated);

@@ -290,14 +290,14 @@ fn packets_that_cannot_go_on_are_refused() {
 //= type=test
 fn quoted_packets_are_translated() {
     let plan = plan(Some([1111, 2222]));
-    // What was quoted, and where its checksum stands in its transport header.
-    for (load, checksum_at) in [
-        (tcp([2000, 1000], 2, b"data"), 16),
-        (udp([2000, 1000], b"data"), 6),
-        (icmp(8, 0, [7, 7, 0, 1], b"data"), 2),
+    for load in [
+        tcp([2000, 1000], 2, b"data"),
+        udp([2000, 1000], b"data"),
+        icmp(8, 0, [7, 7, 0, 1], b"data"),
     ] {
         let whole = with_options4(load.over4(A4, B4), &[1; 8]);
-        for quoted in [36, 45, 46, whole.len()] {
+        let mut results = Vec::new();
+        for quoted in [36, 44, 46, whole.len()] {
             let quoted = quoted.min(whole.len());
             let bytes = icmp(11, 1, [0; 4], &whole[..quoted]).over4(C4, A4);
             let result = &translate_with(&bytes, &plan, &RULES).unwrap()[0];
@@ -319,11 +319,12 @@ fn quoted_packets_are_translated() {
                 assert_eq!(get16(inner, 40), Some(2222));
                 assert_eq!(get16(inner, 42), Some(1111));
             }
-            if quoted == whole.len() {
-                assert_intact(inner);
-            } else if quoted < 28 + checksum_at + 2 {
-                assert_eq!(inner[44..], whole[32..quoted], "nothing to update");
-            }
+            results.push(inner.to_vec());
+        }
+        let complete = results.pop().unwrap();
+        assert_intact(&complete);
+        for cut in results {
+            assert_eq!(cut, complete[..cut.len()], "no matter how much is quoted");
         }
     }
 }
