@@ -374,6 +374,7 @@ fn what_must_not_be_translated_is_noted_in_ipv4_packets() {
     for (options, refusal) in [
         ([131, 7, 4, 1, 1, 1, 1, 0], source_route),
         ([1, 137, 7, 4, 1, 1, 1, 1], source_route),
+        ([1, 137, 7, 7, 1, 1, 1, 1], source_route),
         ([1, 137, 7, 8, 1, 1, 1, 1], None),
         ([0, 131, 7, 4, 1, 1, 1, 1], None),
         ([7, 7, 4, 0, 0, 0, 0, 1], None),
