@@ -47,7 +47,7 @@ pub fn health(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     // The exit status tells, even if nobody reads the line.
     let _ = writeln!(std::io::stdout(), "{line}");
-    ExitCode::from(u8::from(!(health.ready && !health.instances.is_empty())))
+    ExitCode::from(u8::from(!health.ready || health.instances.is_empty()))
 }
 
 fn ask() -> Result<Health, ClientError> {

@@ -148,7 +148,7 @@ impl Traffic {
 
     /// Packets that the kernel routed to the TUN device belong to whoever claims their
     /// destination.
-    fn from_tun(
+    fn routed_here(
         &self,
         now: Tick,
         packets: &[Received<'_>],
@@ -179,7 +179,7 @@ impl Handler for Traffic {
     ) {
         let number = match source {
             Source::Slot(number) => number,
-            Source::Tun | Source::Tick => return self.from_tun(now, packets, verdicts, out),
+            Source::Tun | Source::Tick => return self.routed_here(now, packets, verdicts, out),
         };
         // A slot that was just removed takes its packets along: they must not leak.
         let slots = self.slots();

@@ -120,7 +120,7 @@ impl Instance {
                 self.counters.count(Counter::Received4);
                 self.four(now, meta, packet, out)
             }
-            _ => Err(accept(Counter::SkbTruncated)),
+            _ => Err(Refusal::accept(Counter::SkbTruncated)),
         };
         let Err(refusal) = result else {
             self.counters.count(Counter::Success);
@@ -169,21 +169,24 @@ impl Instance {
         out: &mut Output,
     ) -> Result<(), Refusal> {
         if !self.settings.manually_enabled {
-            return Err(accept(Counter::XlatorDisabled));
+            return Err(Refusal::accept(Counter::XlatorDisabled));
         }
         let Some(pool6) = self.settings.pool6 else {
-            return Err(accept(Counter::Pool6Unset));
+            return Err(Refusal::accept(Counter::Pool6Unset));
         };
         if destination6(bytes).is_some_and(|dst| !pool6.contains(dst)) {
-            return Err(accept(Counter::Pool6Mismatch));
+            return Err(Refusal::accept(Counter::Pool6Mismatch));
         }
         let packet = Packet6::parse(bytes)?;
         let Some(dst4) = pool6.extract(packet.dst) else {
-            return Err(accept(Counter::Pool6Mismatch));
+            return Err(Refusal::accept(Counter::Pool6Mismatch));
         };
         //= rfc6146#section-3.5
         if pool6.contains(packet.src) {
-            return Err(drop(Counter::HairpinLoop));
+            return Err(Refusal::drop(Counter::HairpinLoop));
+        }
+        if let Some(refusal) = packet.refusal {
+            return Err(refusal);
         }
         let (plan, protocol, peer) = match packet.l4 {
             L4::Tcp { src, dst, flags } => self.flow_out(
@@ -200,16 +203,16 @@ impl Instance {
             }
             L4::Echo { identifier: id, .. } => {
                 if self.settings.drop_icmpv6_info {
-                    return Err(drop(Counter::Icmp6Filter));
+                    return Err(Refusal::drop(Counter::Icmp6Filter));
                 }
                 let (client, remote) = ((packet.src, id), (dst4, id));
                 self.flow_out(now, meta, Protocol::Icmp, client, remote, NO_FLAGS)?
             }
             L4::Error { inner, .. } => self.error_out(pool6, dst4, &inner)?,
-            L4::Icmp { .. } => return Err(accept(Counter::UnknownIcmp6Type)),
-            L4::Other => return Err(accept(Counter::UnknownL4Proto)),
+            L4::Icmp { .. } => return Err(Refusal::accept(Counter::UnknownIcmp6Type)),
+            L4::Other => return Err(Refusal::accept(Counter::UnknownL4Proto)),
             // The kernel reassembles before we see a packet; a stray one has no ports.
-            L4::LaterFragment => return Err(drop(Counter::Hdr6)),
+            L4::LaterFragment => return Err(Refusal::drop(Counter::Hdr6)),
         };
         let first = out.len();
         xlat::six_to_four(&packet, &plan, &self.rules(meta), out)?;
@@ -236,7 +239,7 @@ impl Instance {
         let result = self.four(now, meta, &scratch, out);
         self.scratch = scratch;
         // The packet in hand is not the one that came: neither kernel nor sender would know it.
-        result.map_err(|refusal| drop(refusal.reason))
+        result.map_err(|refusal| Refusal::drop(refusal.reason))
     }
 
     fn flow_out(
@@ -279,11 +282,11 @@ impl Instance {
     ) -> Result<(Plan<Ipv4Addr>, Protocol, Transport4), Refusal> {
         let (protocol, src, dst) = inner_ports(inner)?;
         let Some(remote) = pool6.extract(inner.src) else {
-            return Err(accept(Counter::SessionNotFound));
+            return Err(Refusal::accept(Counter::SessionNotFound));
         };
         let client = Transport6::new(inner.dst, dst);
         let Some(v4) = self.nat64.mapped_v4(protocol, client) else {
-            return Err(accept(Counter::SessionNotFound));
+            return Err(Refusal::accept(Counter::SessionNotFound));
         };
         let peer_port = match protocol {
             Protocol::Tcp | Protocol::Udp => src,
@@ -312,15 +315,18 @@ impl Instance {
         out: &mut Output,
     ) -> Result<(), Refusal> {
         if !self.settings.manually_enabled {
-            return Err(accept(Counter::XlatorDisabled));
+            return Err(Refusal::accept(Counter::XlatorDisabled));
         }
         let Some(pool6) = self.settings.pool6 else {
-            return Err(accept(Counter::Pool6Unset));
+            return Err(Refusal::accept(Counter::Pool6Unset));
         };
         if destination4(bytes).is_some_and(|dst| !self.nat64.pool4().has_address(dst)) {
-            return Err(accept(Counter::Pool4Mismatch));
+            return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
         let packet = Packet4::parse(bytes)?;
+        if let Some(refusal) = packet.refusal {
+            return Err(refusal);
+        }
         let plan = match packet.l4 {
             L4::Tcp { src, dst, flags } => self.flow_in(
                 now,
@@ -339,9 +345,9 @@ impl Instance {
                 self.flow_in(now, pool6, Protocol::Icmp, remote, v4, NO_FLAGS)?
             }
             L4::Error { inner, .. } => self.error_in(pool6, packet.src, &inner)?,
-            L4::Icmp { .. } => return Err(accept(Counter::UnknownIcmp4Type)),
-            L4::Other => return Err(accept(Counter::UnknownL4Proto)),
-            L4::LaterFragment => return Err(drop(Counter::Hdr4)),
+            L4::Icmp { .. } => return Err(Refusal::accept(Counter::UnknownIcmp4Type)),
+            L4::Other => return Err(Refusal::accept(Counter::UnknownL4Proto)),
+            L4::LaterFragment => return Err(Refusal::drop(Counter::Hdr4)),
         };
         xlat::four_to_six(&packet, &plan, &self.rules(meta), out)
     }
@@ -357,7 +363,7 @@ impl Instance {
     ) -> Result<Plan<Ipv6Addr>, Refusal> {
         let v4 = Transport4::new(v4.0, v4.1);
         if !self.nat64.pool4().contains(protocol, v4) {
-            return Err(accept(Counter::Pool4Mismatch));
+            return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
         let flow = Inbound {
             protocol,
@@ -391,10 +397,10 @@ impl Instance {
         let (protocol, src, dst) = inner_ports(inner)?;
         let v4 = Transport4::new(inner.src, src);
         if !self.nat64.pool4().contains(protocol, v4) {
-            return Err(accept(Counter::Pool4Mismatch));
+            return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
         let Some(client) = self.nat64.mapped_v6(protocol, v4) else {
-            return Err(accept(Counter::SessionNotFound));
+            return Err(Refusal::accept(Counter::SessionNotFound));
         };
         let remote = pool6.embed(inner.dst);
         let peer_port = match protocol {
@@ -443,7 +449,7 @@ fn inner_ports<A>(inner: &Inner<A>) -> Result<(Protocol, u16, u16), Refusal> {
         InnerL4::Tcp { src, dst } => Ok((Protocol::Tcp, src, dst)),
         InnerL4::Udp { src, dst } => Ok((Protocol::Udp, src, dst)),
         InnerL4::Echo { identifier, .. } => Ok((Protocol::Icmp, identifier, identifier)),
-        InnerL4::Other => Err(accept(Counter::UnknownProtoInner)),
+        InnerL4::Other => Err(Refusal::accept(Counter::UnknownProtoInner)),
     }
 }
 
@@ -474,20 +480,6 @@ fn destination6(packet: &[u8]) -> Option<Ipv6Addr> {
 fn destination4(packet: &[u8]) -> Option<Ipv4Addr> {
     let octets: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
     Some(octets.into())
-}
-
-const fn drop(reason: Counter) -> Refusal {
-    Refusal {
-        reason,
-        verdict: Verdict::Drop,
-    }
-}
-
-const fn accept(reason: Counter) -> Refusal {
-    Refusal {
-        reason,
-        verdict: Verdict::Accept,
-    }
 }
 
 const NO_FLAGS: TcpFlags = TcpFlags {

@@ -37,6 +37,23 @@ pub enum Value {
     Prefix6(Option<Prefix6>),
 }
 
+impl Value {
+    /// The error for a setting that takes another kind of value.
+    const fn unfit(&self, key: &'static str) -> SettingError {
+        SettingError::Kind(key, self.kind())
+    }
+
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "true or false",
+            Self::Number(_) => "a number",
+            Self::Duration(_) => "a duration",
+            Self::Plateaus(_) => "a list of plateaus",
+            Self::Prefix6(_) => "an IPv6 prefix",
+        }
+    }
+}
+
 /// Why a value was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
@@ -60,8 +77,8 @@ pub enum SettingError {
     ZeroPlateaus,
     #[error(transparent)]
     Prefix(#[from] PrefixError),
-    #[error("'{0}' takes a value of another kind")]
-    Kind(&'static str),
+    #[error("'{0}' does not take {1}")]
+    Kind(&'static str, &'static str),
     #[error("{key} ({given}) is too small; the minimum is {minimum}")]
     TooSmall {
         key: &'static str,
@@ -299,7 +316,7 @@ macro_rules! setting {
                     s.$field = v;
                     Ok(())
                 }
-                _ => Err(SettingError::Kind($key)),
+                other => Err(other.unfit($key)),
             },
         }
     };
@@ -314,7 +331,7 @@ macro_rules! setting {
                     Ok(())
                 }
                 Value::Number(v) => Err(SettingError::Range(v.to_string(), 0, $max)),
-                _ => Err(SettingError::Kind($key)),
+                other => Err(other.unfit($key)),
             },
         }
     };
@@ -328,7 +345,7 @@ macro_rules! setting {
                     s.$field = v;
                     Ok(())
                 }
-                _ => Err(SettingError::Kind($key)),
+                other => Err(other.unfit($key)),
             },
         }
     };
@@ -342,7 +359,7 @@ macro_rules! setting {
                     s.$field = minimum($key, v, $min)?;
                     Ok(())
                 }
-                _ => Err(SettingError::Kind($key)),
+                other => Err(other.unfit($key)),
             },
         }
     };
@@ -375,7 +392,7 @@ const SETTINGS: &[Setting] = &[
                 }
             }
             Value::Prefix6(None) => Err(SettingError::Pool6Mandatory),
-            _ => Err(SettingError::Kind("pool6")),
+            other => Err(other.unfit("pool6")),
         },
     },
     Setting {
@@ -392,7 +409,7 @@ const SETTINGS: &[Setting] = &[
                 given: v.to_string(),
                 minimum: "1280".to_owned(),
             }),
-            _ => Err(SettingError::Kind("lowest-ipv6-mtu")),
+            other => Err(other.unfit("lowest-ipv6-mtu")),
         },
     },
     setting!("logging-debug", logging_debug, Bool),
@@ -417,7 +434,7 @@ const SETTINGS: &[Setting] = &[
                 s.mtu_plateaus = list;
                 Ok(())
             }
-            _ => Err(SettingError::Kind("mtu-plateaus")),
+            other => Err(other.unfit("mtu-plateaus")),
         },
     },
     setting!(

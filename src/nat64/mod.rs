@@ -122,7 +122,7 @@ impl Nat64 {
         let table = &self.tables[protocol.index()];
         let bib = table.find_v6(client);
         if self.pool4.set(protocol, flow.mark).is_none() {
-            return Err(drop(Counter::MaskDomainNotFound));
+            return Err(Refusal::drop(Counter::MaskDomainNotFound));
         }
         let session = bib.and_then(|bib| table.find_session(bib, flow.remote));
         if let (Some(bib), Some(session)) = (bib, session) {
@@ -134,7 +134,7 @@ impl Nat64 {
             // Nothing to begin a session with, but a mapping is good enough to go through.
             return match bib {
                 Some(bib) => Ok(table.bib(bib).v4),
-                None => Err(drop(Counter::Syn6Expected)),
+                None => Err(Refusal::drop(Counter::Syn6Expected)),
             };
         }
         let bib = match bib {
@@ -180,9 +180,11 @@ impl Nat64 {
         let tcp = protocol == Protocol::Tcp;
         let Some(bib) = table.find_v4(v4) else {
             return Err(match (tcp, flags.syn) {
-                (true, true) if settings.drop_externally_initiated_tcp => drop(Counter::V4Syn),
-                (true, _) => drop(Counter::Syn4Expected),
-                (false, _) => accept(Counter::Bib4NotFound),
+                (true, true) if settings.drop_externally_initiated_tcp => {
+                    Refusal::drop(Counter::V4Syn)
+                }
+                (true, _) => Refusal::drop(Counter::Syn4Expected),
+                (false, _) => Refusal::accept(Counter::Bib4NotFound),
             });
         };
         let client = table.bib(bib).v6;
@@ -194,7 +196,7 @@ impl Nat64 {
             return Ok(client);
         }
         if tcp && settings.drop_externally_initiated_tcp {
-            return Err(drop(Counter::V4Syn));
+            return Err(Refusal::drop(Counter::V4Syn));
         }
         //= rfc6146#section-3.5.1.2
         if settings.address_dependent_filtering
@@ -284,7 +286,7 @@ impl Nat64 {
         let offset = self.offset(settings.f_args, flow);
         let table = &mut self.tables[flow.protocol.index()];
         let Some(set) = self.pool4.set(flow.protocol, flow.mark) else {
-            return Err(drop(Counter::MaskDomainNotFound));
+            return Err(Refusal::drop(Counter::MaskDomainNotFound));
         };
         let limit = set.max_iterations().map_or(u64::MAX, u64::from);
         let mut tries = 0;
@@ -303,7 +305,7 @@ impl Nat64 {
         let id = found.and_then(|v4| table.add_bib(flow.client, v4, false));
         let Some(id) = id else {
             self.exhausted = Some(flow.mark);
-            return Err(drop(match flow.protocol {
+            return Err(Refusal::drop(match flow.protocol {
                 Protocol::Tcp => Counter::Unknown,
                 Protocol::Udp | Protocol::Icmp => Counter::Bib6NotFound,
             }));
@@ -355,7 +357,7 @@ impl Nat64 {
             .add_session(bib, remote, state, lifetime, deadline)
             .is_none()
         {
-            return Err(drop(Counter::Enomem));
+            return Err(Refusal::drop(Counter::Enomem));
         }
         self.changes.push(Change::Session(SessionState {
             protocol,
@@ -507,20 +509,6 @@ fn length(settings: &Settings, lifetime: Lifetime) -> u64 {
         Lifetime::TcpIncomingSyn => TCP_INCOMING_SYN,
         Lifetime::Udp => settings.udp_timeout,
         Lifetime::Icmp => settings.icmp_timeout,
-    }
-}
-
-const fn drop(reason: Counter) -> Refusal {
-    Refusal {
-        reason,
-        verdict: Verdict::Drop,
-    }
-}
-
-const fn accept(reason: Counter) -> Refusal {
-    Refusal {
-        reason,
-        verdict: Verdict::Accept,
     }
 }
 
