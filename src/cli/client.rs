@@ -153,11 +153,16 @@ impl Client {
 }
 
 fn broken(error: io::Error) -> ClientError {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Timeout,
-        io::ErrorKind::PermissionDenied => ClientError::Forbidden(error),
-        io::ErrorKind::ConnectionReset => ClientError::Cut,
-        _ => ClientError::Broken(error),
+    use io::ErrorKind::{ConnectionReset, PermissionDenied, TimedOut, WouldBlock};
+    let kind = error.kind();
+    if kind == WouldBlock || kind == TimedOut {
+        ClientError::Timeout
+    } else if kind == PermissionDenied {
+        ClientError::Forbidden(error)
+    } else if kind == ConnectionReset {
+        ClientError::Cut
+    } else {
+        ClientError::Broken(error)
     }
 }
 

@@ -111,7 +111,7 @@ pub(crate) enum WordError {
 //= jool#keywords
 pub(crate) fn resolve<'a, K: Keyword>(
     token: Option<&str>,
-    all: impl Iterator<Item = &'a K> + Clone,
+    mut all: impl Iterator<Item = &'a K> + Clone,
 ) -> Result<&'a K, WordError> {
     let visible = all.clone().filter(|k| !k.hidden());
     let Some(token) = token else {
@@ -119,7 +119,7 @@ pub(crate) fn resolve<'a, K: Keyword>(
             options: visible.map(Keyword::word).collect(),
         });
     };
-    if let Some(exact) = all.clone().find(|k| k.word() == token) {
+    if let Some(exact) = all.find(|k| k.word() == token) {
         return Ok(exact);
     }
     let found: Vec<&K> = visible
