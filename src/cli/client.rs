@@ -22,8 +22,9 @@ const LINE_MAX: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error(
-        "no tylod runs in this network namespace; start it with 'tylod' or 'systemctl start \
-         tylod', or with 'ip netns exec NAME ...' address the namespace where it runs"
+        "no tylod runs in this network namespace; start it with 'systemctl start tylod' or \
+         'tylod', or reach another namespace with 'ip netns exec NAME jool ...' (and run \
+         'ip netns exec NAME tylod' there)"
     )]
     NoDaemon,
     #[error("this user may not talk to tylod ({0}); become root")]

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-use super::grammar::{Personality, options};
+use super::grammar::Personality;
 use super::keywords::{Action, Mode};
+use super::options::options;
 use crate::model::settings::{Kind, Setting, Settings, Value, format_duration};
 
 /// The version of Jool whose command language this is.
@@ -176,8 +177,7 @@ const fn kind(kind: Kind) -> &'static str {
 const ABOUT: &str = concat!(
     "Looks after the translators of tylo ",
     env!("CARGO_PKG_VERSION"),
-    " in this network namespace, in the command language of Jool ",
-    "4.1"
+    " in this network namespace, in Jool's command language"
 );
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod health;
 mod help;
 mod keywords;
 mod names;
+mod options;
 mod render;
 mod values;
 

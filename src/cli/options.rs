@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What each operation takes behind its words, as clap is told.
+//!
+//! Values stay texts here: the [grammar](super::grammar) reads them, with Jool's exit statuses.
+
+use clap::{Arg, ArgAction};
+
+use super::keywords::Action;
+
+/// The options and values of an operation.
+pub(crate) fn options(action: Action) -> Vec<Arg> {
+    let flag = |id: &'static str, short: Option<char>, about: &'static str| {
+        let arg = Arg::new(id).long(id).help(about);
+        arg.short(short).action(ArgAction::SetTrue)
+    };
+    let value = |id: &'static str, about: &'static str| {
+        // Whatever follows is the value; its own check has the better error message.
+        Arg::new(id).long(id).help(about).allow_hyphen_values(true)
+    };
+    let words = |max: usize, name: &'static str, about: &'static str| {
+        let arg = Arg::new("words").value_name(name).help(about);
+        if max == 1 {
+            arg
+        } else {
+            arg.num_args(0..).action(ArgAction::Append)
+        }
+    };
+    let csv = || flag("csv", None, "Print comma-separated values");
+    let no_headers = || flag("no-headers", None, "Leave the titles out");
+    let numeric = || {
+        flag(
+            "numeric",
+            None,
+            "Print numbers instead of names of hosts and services",
+        )
+    };
+    let tcp = || {
+        flag(
+            "tcp",
+            Some('t'),
+            "TCP (where a default is allowed, this is it)",
+        )
+    };
+    let udp = || flag("udp", Some('u'), "UDP");
+    let icmp = || flag("icmp", Some('i'), "ICMP; ports are identifiers of pings");
+    let quick = || flag("quick", Some('q'), "Leave the mappings that use it alone");
+    let mark = || value("mark", "The packet mark it is for (default 0)").value_name("N");
+    match action {
+        Action::InstanceDisplay | Action::GlobalDisplay => vec![csv(), no_headers()],
+        Action::InstanceAdd => vec![
+            words(1, "NAME", "The instance's name (default 'default')"),
+            flag(
+                "netfilter",
+                None,
+                "Divert all matching traffic (the default)",
+            ),
+            flag(
+                "iptables",
+                None,
+                "Divert what the administrator's rules say",
+            ),
+            value("pool6", "The IPv6 prefix that stands for the IPv4 Internet")
+                .short('6')
+                .value_name("PREFIX6"),
+        ],
+        Action::InstanceRemove => {
+            vec![words(1, "NAME", "The instance's name (default 'default')")]
+        }
+        Action::InstanceFlush | Action::InstanceStatus => vec![],
+        Action::StatsDisplay => vec![
+            flag("all", Some('a'), "Print zeroes, too"),
+            flag("explain", Some('e'), "Say what each counter counts"),
+            csv(),
+            no_headers(),
+        ],
+        Action::GlobalUpdate => vec![
+            words(1, "VALUE", "The new value"),
+            flag(
+                "force",
+                Some('f'),
+                "Take values that look like mistakes, too",
+            ),
+        ],
+        Action::Pool4Display => vec![tcp(), udp(), icmp(), csv(), no_headers()],
+        Action::Pool4Add => vec![
+            words(2, "PREFIX4 PORTS", "Addresses, and their ports as N or N-M"),
+            tcp(),
+            udp(),
+            icmp(),
+            mark(),
+            value(
+                "max-iterations",
+                "How many addresses to try: a number, auto or infinity",
+            )
+            .value_name("N"),
+            flag(
+                "force",
+                Some('f'),
+                "Take entries that look like mistakes, too",
+            ),
+        ],
+        Action::Pool4Remove => vec![
+            words(
+                2,
+                "PREFIX4 [PORTS]",
+                "Addresses, and their ports (default: all)",
+            ),
+            tcp(),
+            udp(),
+            icmp(),
+            mark(),
+            quick(),
+        ],
+        Action::Pool4Flush => vec![quick()],
+        Action::BibDisplay | Action::SessionDisplay => {
+            vec![tcp(), udp(), icmp(), numeric(), csv(), no_headers()]
+        }
+        Action::BibAdd => vec![
+            words(
+                2,
+                "ADDR6#PORT ADDR4#PORT",
+                "The client, and what stands for it",
+            ),
+            tcp(),
+            udp(),
+            icmp(),
+        ],
+        Action::BibRemove => vec![
+            words(
+                2,
+                "[ADDR6#PORT] [ADDR4#PORT]",
+                "One side of the mapping, or both",
+            ),
+            tcp(),
+            udp(),
+            icmp(),
+        ],
+    }
+}

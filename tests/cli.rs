@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The `jool` command and the daemon together, against what Jool 4.1.9 printed.
+//!
+//! Each test makes a network namespace, starts the real daemon in it and replays recorded
+//! commands in their recorded order. A recording's first line is the command, the rest is its
+//! standard output; `NAME.rc` holds the exit status where it is not 0. Recordings that need
+//! traffic are compared where rows are printed, in `src/cli/render/tests.rs`.
+//!
+//! Needs root, `ip` and `setpriv`; says so and does nothing otherwise.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use steps::Compare::{self, Counters, Exact, Instances, Settings, Statics, Version};
+use steps::Step::{self, Do, Nobody, Rec, Start, Stop};
+use steps::{DIFFERENT, ERRORS, NAT64, WARNED};
+
+#[path = "cli/steps.rs"]
+mod steps;
+
+#[test]
+fn what_works_in_jool() {
+    replay("nat64", NAT64);
+}
+
+#[test]
+fn what_fails_in_jool() {
+    replay("nat64-errors", ERRORS);
+}
+
+#[test]
+fn every_difference_is_about_a_step() {
+    let steps: BTreeSet<_> = NAT64.iter().chain(ERRORS).filter_map(Step::name).collect();
+    for (name, _, _) in DIFFERENT {
+        assert!(steps.contains(name), "{name}");
+    }
+    for name in WARNED {
+        assert!(steps.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn instances_have_a_status() {
+    let Some(mut lab) = Lab::new("status") else {
+        return;
+    };
+    let dead = lab.jool("jool instance status", false);
+    assert_eq!(dead.status.code(), Some(253));
+    assert_eq!(text(&dead.stdout), "Dead\n");
+    assert!(text(&dead.stderr).contains("tylod"), "{dead:?}");
+    lab.start();
+    let dead = lab.jool("jool -i x instance status", false);
+    assert_eq!(dead.status.code(), Some(0));
+    assert_eq!(text(&dead.stdout), "Dead\n(Instance 'x' does not exist.)\n");
+    lab.must("jool instance add x --iptables --pool6 64:ff9b::/96");
+    assert_eq!(lab.must("jool -i x instance status"), "Running\n");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let out = program("jool")
+        .arg("--help")
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(out.status.success());
+    assert_eq!(text(&out.stderr), "");
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = fs::File::create("/dev/full").unwrap();
+    let out = program("jool")
+        .arg("--version")
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(28), "ENOSPC");
+    assert!(text(&out.stderr).starts_with("Error: "), "{out:?}");
+}
+
+/// Carries the steps out and reports every difference at the end.
+fn replay(folder: &str, steps: &[Step]) {
+    let Some(mut lab) = Lab::new(folder) else {
+        return;
+    };
+    lab.start();
+    let mut complaints = String::new();
+    for step in steps {
+        let (name, compare, nobody) = match step {
+            Rec(name, compare) => (*name, *compare, false),
+            Nobody(name, compare) => (*name, *compare, true),
+            Do(line) => {
+                lab.must(line);
+                continue;
+            }
+            Stop => {
+                lab.stop();
+                continue;
+            }
+            Start => {
+                lab.start();
+                continue;
+            }
+        };
+        let recording = Recording::read(folder, name);
+        let out = lab.jool(&recording.command, nobody);
+        for complaint in recording.differences(name, compare, &out) {
+            writeln!(complaints, "{name} ({}): {complaint}", recording.command).unwrap();
+        }
+    }
+    assert!(complaints.is_empty(), "{folder}:\n{complaints}");
+}
+
+impl Step {
+    fn name(&self) -> Option<&'static str> {
+        match self {
+            Rec(name, _) | Nobody(name, _) => Some(name),
+            Do(_) | Stop | Start => None,
+        }
+    }
+}
+
+struct Recording {
+    command: String,
+    stdout: String,
+    code: i32,
+}
+
+impl Recording {
+    fn read(folder: &str, name: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures/cli")
+            .join(folder)
+            .join(name);
+        let whole = fs::read_to_string(path.with_extension("txt")).expect(name);
+        let (command, stdout) = whole.split_once('\n').expect(name);
+        let code = fs::read_to_string(path.with_extension("rc"));
+        Self {
+            command: command.to_owned(),
+            stdout: stdout.to_owned(),
+            code: code.map_or(0, |code| code.trim().parse().expect(name)),
+        }
+    }
+
+    fn differences(&self, name: &str, compare: Compare, out: &Output) -> Vec<String> {
+        let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+        let mut found = Vec::new();
+        let wanted = DIFFERENT
+            .iter()
+            .find(|(different, _, _)| *different == name)
+            .map_or(self.code, |(_, code, _)| *code);
+        if out.status.code() != Some(wanted) {
+            found.push(format!("{}, not {wanted}; {stderr}", out.status));
+        }
+        let complains = wanted != 0 || WARNED.contains(&name);
+        if stderr.is_empty() == complains {
+            found.push(format!("standard error is {stderr:?}"));
+        }
+        let recorded = if wanted == 0 { &self.stdout } else { "" };
+        let (ours, theirs) = (compare.mask(stdout), compare.mask(recorded));
+        if ours != theirs {
+            found.push(format!("printed\n{ours}\nand not\n{theirs}"));
+        }
+        found
+    }
+}
+
+impl Compare {
+    /// Takes out what may differ.
+    fn mask(self, text: &str) -> String {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        match self {
+            Exact => return text.to_owned(),
+            Instances => {
+                lines
+                    .iter_mut()
+                    .for_each(|line| *line = without_number(line));
+                // See `add-empty-name` in the table of differences.
+                lines.retain(|line| !line.starts_with("| N |                 |"));
+                let from = lines.iter().position(|l| l.contains('N')).unwrap_or(0);
+                lines[from..].sort();
+            }
+            Settings => {
+                lines.retain(|line| !line.contains("ss-max-sessions-per-packet"));
+                for line in &mut lines {
+                    *line = line
+                        .replace("ss-flush-asap: true", "ss-flush-asap: false")
+                        .replace("ss-flush-asap,TRUE", "ss-flush-asap,FALSE");
+                }
+            }
+            Statics => lines.retain(|l| !l.starts_with("[Dynamic") && !l.ends_with(",0")),
+            Counters => {
+                lines.retain(|line| !line.starts_with("JSTAT_JOOLD_"));
+                for line in &mut lines {
+                    let digits = line.trim_end_matches(|c: char| c.is_ascii_digit());
+                    *line = digits.to_owned();
+                }
+            }
+            Version => {
+                let four = lines.len() == 1 && lines[0].split('.').count() == 4;
+                return format!("four numbers: {four}");
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+/// A row of instances with `N` for the number of the namespace; other lines as they are.
+fn without_number(line: &str) -> String {
+    let hex = |field: &str| !field.is_empty() && field.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Some(("", row)) = line.split_once("| ")
+        && let Some((number, rest)) = row.split_once(" | ")
+    {
+        // The width counts.
+        if number.len() == 18 && hex(number.trim_start()) {
+            return format!("| N | {rest}");
+        }
+    } else if let Some((number, rest)) = line.split_once(',')
+        && hex(number)
+    {
+        return format!("N,{rest}");
+    }
+    line.to_owned()
+}
+
+/// A network namespace with a daemon and the names that the recordings know.
+struct Lab {
+    namespace: String,
+    folder: PathBuf,
+    daemon: Option<Child>,
+}
+
+impl Lab {
+    /// `None`, with a word about it, where namespaces cannot be made.
+    fn new(topic: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            writeln!(std::io::stderr(), "skipped: needs root").unwrap();
+            return None;
+        }
+        let namespace = format!("tylo-cli-{topic}-{}", std::process::id());
+        let lab = Self {
+            folder: std::env::temp_dir().join(&namespace),
+            namespace,
+            daemon: None,
+        };
+        // `ip netns exec` shows these to what it starts.
+        fs::create_dir_all(lab.etc()).unwrap();
+        let hosts = "127.0.0.1 localhost\n2001:db8:6::2 client6.example\n\
+                     203.0.113.2 server4.example\n192.0.2.1 nat64.example\n";
+        fs::write(lab.etc().join("hosts"), hosts).unwrap();
+        fs::write(lab.etc().join("resolv.conf"), "").unwrap();
+        // A copy, because users without rights may not reach the original.
+        fs::create_dir_all(&lab.folder).unwrap();
+        fs::set_permissions(&lab.folder, PermissionsExt::from_mode(0o755)).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_tylo"), lab.folder.join("tylo")).unwrap();
+        for name in ["jool", "tylod"] {
+            symlink("tylo", lab.folder.join(name)).unwrap();
+        }
+        run(Command::new("ip").args(["netns", "add", &lab.namespace]));
+        run(Command::new("ip").args(["-n", &lab.namespace, "link", "set", "lo", "up"]));
+        Some(lab)
+    }
+
+    fn etc(&self) -> PathBuf {
+        PathBuf::from("/etc/netns").join(&self.namespace)
+    }
+
+    fn inside(&self) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace]);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the daemon and waits until it answers.
+    fn start(&mut self) {
+        let log = fs::File::create(self.folder.join("log")).unwrap();
+        let daemon = self
+            .inside()
+            .arg(self.folder.join("tylod"))
+            .arg("--state-dir")
+            .arg(self.folder.join("state"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let daemon = self.daemon.insert(daemon);
+        let deadline = Instant::now() + START_TIME;
+        loop {
+            let gone = daemon.try_wait().unwrap();
+            let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(gone.is_none(), "the daemon ended: {gone:?}\n{}", log());
+            let out = Command::new("ip")
+                .args(["netns", "exec", &self.namespace])
+                .arg(self.folder.join("jool"))
+                .args(["instance", "display"])
+                .output()
+                .unwrap();
+            if out.status.success() {
+                return;
+            }
+            let complaint = text(&out.stderr);
+            assert!(Instant::now() < deadline, "{complaint}\n{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn stop(&mut self) {
+        let Some(mut daemon) = self.daemon.take() else {
+            return;
+        };
+        let pid = rustix::process::Pid::from_child(&daemon);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let deadline = Instant::now() + START_TIME;
+        while Instant::now() < deadline {
+            if matches!(daemon.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = daemon.kill();
+        let _ = daemon.wait();
+    }
+
+    /// Runs a recorded command line.
+    fn jool(&self, line: &str, nobody: bool) -> Output {
+        let mut words = split(line).into_iter();
+        assert_eq!(words.next().as_deref(), Some("jool"), "{line}");
+        let mut command = self.inside();
+        if nobody {
+            let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+            command.arg("setpriv").args(user);
+        }
+        let out = command.arg(self.folder.join("jool")).args(words).output();
+        out.unwrap()
+    }
+
+    /// Runs a command line that succeeds.
+    fn must(&self, line: &str) -> String {
+        let out = self.jool(line, false);
+        assert!(out.status.success(), "{line}: {out:?}");
+        text(&out.stdout).to_owned()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.namespace])
+            .status();
+        let _ = fs::remove_dir_all(self.etc());
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The command under another name.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tylo"));
+    std::os::unix::process::CommandExt::arg0(&mut command, name);
+    command
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("output is text")
+}
+
+/// Splits a recorded command line: words, some of them in single quotes.
+fn split(line: &str) -> Vec<String> {
+    line.split(' ')
+        .map(|word| word.trim_matches('\'').to_owned())
+        .collect()
+}
+
+/// How long the daemon may take to start or stop.
+const START_TIME: Duration = Duration::from_secs(20);
