@@ -8,12 +8,11 @@
 //!
 //! Needs root, `ip` and `setpriv`; says so and does nothing otherwise.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -247,7 +246,7 @@ impl Lab {
     /// `None`, with a word about it, where namespaces cannot be made.
     fn new(topic: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            writeln!(std::io::stderr(), "skipped: needs root").unwrap();
+            eprintln!("skipped: needs root");
             return None;
         }
         let namespace = format!("tylo-cli-{topic}-{}", std::process::id());
