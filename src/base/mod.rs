@@ -96,6 +96,12 @@ pub enum TransportError {
     Port(String),
 }
 
+/// Reads digits and nothing but digits; `str::parse` would take a sign as well.
+fn decimal<T: FromStr>(text: &str) -> Option<T> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok())?
+}
+
 macro_rules! transport {
     ($name:ident, $addr:ty, $family:literal, $example:literal) => {
         impl $name {
@@ -121,9 +127,7 @@ macro_rules! transport {
                     addr: addr
                         .parse()
                         .map_err(|_| TransportError::Address(addr.to_owned(), $family))?,
-                    port: port
-                        .parse()
-                        .map_err(|_| TransportError::Port(port.to_owned()))?,
+                    port: decimal(port).ok_or_else(|| TransportError::Port(port.to_owned()))?,
                 })
             }
         }
@@ -166,6 +170,10 @@ mod tests {
         assert_eq!(
             error("192.0.2.1"),
             "'192.0.2.1' has no port; write ADDRESS#PORT, for example 192.0.2.1#80"
+        );
+        assert_eq!(
+            error("192.0.2.1#+80"),
+            "'+80' is not a port number (0-65535)"
         );
         assert_eq!(error("::1#80"), "'::1' is not an IPv4 address");
         assert_eq!(

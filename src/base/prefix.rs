@@ -8,6 +8,8 @@ use std::str::FromStr;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use super::decimal;
+
 /// Why a text or a pair of address and length is not a usable prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
@@ -85,8 +87,7 @@ macro_rules! prefix {
                 let (addr, len) = match text.split_once('/') {
                     Some((addr, len)) => (
                         addr,
-                        len.parse()
-                            .map_err(|_| PrefixError::Length(len.to_owned(), $max))?,
+                        decimal(len).ok_or_else(|| PrefixError::Length(len.to_owned(), $max))?,
                     ),
                     None => (text, $max),
                 };
@@ -249,6 +250,10 @@ mod tests {
         assert_eq!(
             error("192.0.2.300"),
             "'192.0.2.300' is not an IPv4 address or prefix"
+        );
+        assert_eq!(
+            error("192.0.2.0/+24"),
+            "prefix length '+24' is out of range (0-32)"
         );
         assert_eq!(
             error("192.0.2.0/33"),

@@ -52,7 +52,7 @@ impl ValueError {
                 | SettingError::NoPlateaus => EXIT_INVALID,
                 SettingError::TooManyPlateaus(_)
                 | SettingError::ZeroPlateaus
-                | SettingError::Kind(_)
+                | SettingError::Kind(..)
                 | SettingError::TooSmall { .. }
                 | SettingError::Pool6Mandatory
                 | SettingError::Pool6Fixed(_) => EXIT_MEANING,

@@ -275,11 +275,11 @@ pub fn parse_duration(text: &str) -> Result<u64, SettingError> {
             .and_then(|s| s.checked_add(digits(part).ok()?))
             .ok_or_else(bad)?;
     }
-    // One cap for all: far beyond any use, and safe to add to any point in time.
+    // One cap for all: far beyond any use, safe to add to any point in time, exact in JSON.
     seconds
         .checked_mul(1000)
         .and_then(|ms| ms.checked_add(millis))
-        .filter(|ms| *ms <= u64::from(u32::MAX) * 1000)
+        .filter(|ms| *ms <= 1 << 53)
         .ok_or_else(bad)
 }
 

@@ -44,8 +44,11 @@ impl Pool4 {
     /// exist for TCP and UDP.
     pub fn add(&mut self, entry: &Pool4Entry) {
         let set = self.sets.entry((entry.protocol, entry.mark)).or_default();
-        if let Some(iterations) = entry.max_iterations {
-            set.iterations = iterations;
+        match entry.max_iterations {
+            // Jool's `auto` does not take back what a set was told before.
+            //= jool#pool4
+            None | Some(MaxIterations::Auto) => {}
+            Some(given) => set.iterations = given,
         }
         let ports = normal(entry.protocol, entry.ports);
         set.blocks.add(&entry.prefix, ports);

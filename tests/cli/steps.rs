@@ -46,11 +46,6 @@ pub(crate) const DIFFERENT: &[(&str, i32, &str)] = &[
         "Jool makes an instance that no command can address",
     ),
     ("global-too-many", 64, "a second value is a mistake"),
-    (
-        "global-timeout-huge",
-        234,
-        "a timeout of 1141 years overflows the clocks of other parts",
-    ),
 ];
 
 /// Recordings that print a warning although they succeed.
