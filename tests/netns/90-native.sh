@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# On Debian's own kernel, rules use nftables' own `queue`: a short run of the most important cases.
+if [ -z "${TYLO_GUEST:-}" ]; then
+	here=$(dirname "$(readlink -f "$0")")
+	exec env GUEST_TIMEOUT="${GUEST_TIMEOUT:-240}" "$here/../../tools/guest" "$here/90-native.sh"
+fi
+
+TYLO_START_LIMIT=60 # the guest's processor is emulated
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+session() { jool session display --tcp --numeric --csv | grep ',8080,' | cut -d , -f 2-9; }
+
+run() { # own|foreign
+	gateway_up "$1"
+	check "the log says native" grep -q native "$WORK/daemon.1.log"
+	check "the rules use the queue expression" says 'queue' gw nft list table inet tylo
+	http_server server
+	udp_echo server 7000
+	random_file ten 10000000
+	check "ping" ping_ok client $SERVER6
+	check "download of 10 MB is what was sent" download_equals ten
+	check "upload of 10 MB is what was sent" upload_equals ten
+	check "4000 octets over UDP, in fragments both ways" \
+		client $PYTHON "$HERE/udp.py" ask $SERVER6 7000 4000
+
+	watch resets server s0 'tcp[tcpflags] & tcp-rst != 0'
+	spawn client curl -gsS --fail -m 90 --limit-rate 1500k -o "$WORK/got" "http://[$SERVER6]:8080/ten"
+	local curl=$SPAWNED before
+	sleep 2
+	before=$(session)
+	must "the download has its session" equal "$(grep -c . <<<"$before")" 1
+	daemon_kill
+	sleep 1
+	must "the daemon starts again" daemon_start
+	check "the session has the same addresses and ports" says "^$before$" session
+	check "the download ends in time" ends_within 60 "$curl"
+	check "curl is content" wait "$curl"
+	check "what came is what was sent" cmp "$WORK/got" "$WORK/files/ten"
+	watch_end resets
+	check "no reset" nothing_seen resets
+	must "the daemon stops" daemon_stop
+	check "its table is gone" equal "$(gw nft list tables)" ""
+	gateway_down
+}
+
+run own
+run foreign

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""UDP for the tests.
+
+udp.py echo PORT                        sends back what comes, to where it came from
+udp.py ask ADDRESS PORT SIZE            sends SIZE random octets, expects the same back
+udp.py error ADDRESS PORT SIZE [HOPS]   sends SIZE octets, prints the ICMPv6 error that comes back:
+                                        TYPE CODE INFO OFFENDER
+"""
+import os
+import socket
+import struct
+import sys
+import time
+
+IPV6_RECVERR, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE = 25, 23, 3
+
+
+def echo(port):
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(("::", port))
+    while True:
+        data, peer = sock.recvfrom(65536)
+        sock.sendto(data, peer)
+
+
+def ask(address, port, size):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.settimeout(2)
+    sock.connect((address, port))
+    for _ in range(3):
+        data = os.urandom(size)
+        sock.send(data)
+        try:
+            if sock.recv(65536) == data:
+                return
+        except TimeoutError:
+            continue
+        sys.exit("something else came back")
+    sys.exit("nothing came back")
+
+
+def error(address, port, size, hops):
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    # The kernel would fragment once it knows the path's MTU; this test wants each error.
+    sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
+    if hops:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+    sock.connect((address, port))
+    for _ in range(3):
+        try:
+            sock.send(b"x" * size)
+        except OSError:
+            pass  # reports an earlier error; its details are in the queue
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            try:
+                _, control, _, _ = sock.recvmsg(65536, 1024, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                time.sleep(0.02)
+                continue
+            for level, kind, data in control:
+                if (level, kind) == (socket.IPPROTO_IPV6, IPV6_RECVERR):
+                    _, origin, type_, code, _, info, _ = struct.unpack_from("=IBBBBII", data)
+                    if origin == 3:  # SO_EE_ORIGIN_ICMP6
+                        offender = socket.inet_ntop(socket.AF_INET6, data[24:40])
+                        print(type_, code, info, offender)
+                        return
+    sys.exit("no ICMPv6 error came back")
+
+
+what, *rest = sys.argv[1:]
+if what == "echo":
+    echo(int(rest[0]))
+elif what == "ask":
+    ask(rest[0], int(rest[1]), int(rest[2]))
+else:
+    error(rest[0], int(rest[1]), int(rest[2]), int(rest[3]) if len(rest) > 3 else 0)
