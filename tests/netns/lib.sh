@@ -35,6 +35,7 @@ PATH=$BIN:$PATH
 
 SERVER4=203.0.113.2
 SERVER6=64:ff9b::203.0.113.2
+# shellcheck disable=SC2034 # used by scripts
 BEYOND6=64:ff9b::198.51.100.2
 CLIENT6=2001:db8:6::2
 LOW=61001

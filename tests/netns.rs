@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The end-to-end tests: every script of `tests/netns` as one test.
+//!
+//! A script makes network namespaces of its own, starts the daemon in one of them and sends real
+//! traffic. It needs root and the packages that `tools/deps test` installs; `sudo tools/test`
+//! cares for both. Without root the tests fail: a test that was not carried out has not passed.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process_group};
+
+/// One script at a time: they measure time, and the machine may be small.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Test name, script, seconds it may take.
+macro_rules! scripts {
+    ($($name:ident: $script:literal, $seconds:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            run($script, Duration::from_secs($seconds));
+        })*
+
+        const SCRIPTS: &[&str] = &[$($script),*];
+    };
+}
+
+scripts! {
+    n10_ping_http: "10-ping-http.sh", 240;
+    n20_static_bib: "20-static-bib.sh", 120;
+    n30_kill_restart: "30-kill-restart.sh", 180;
+    n40_left_to_kernel: "40-left-to-kernel.sh", 120;
+    n50_traceroute_icmp: "50-traceroute-icmp.sh", 240;
+    n60_gateway_programs: "60-gateway-programs.sh", 120;
+    n70_conntrack: "70-conntrack.sh", 180;
+    n80_bad_input: "80-bad-input.sh", 240;
+    n85_restart_config: "85-restart-config.sh", 120;
+    // In a virtual machine with an emulated processor.
+    n90_native_in_guest: "90-native.sh", 400;
+}
+
+#[test]
+fn every_script_is_run() {
+    let mut found: Vec<String> = fs::read_dir(directory())
+        .expect("tests/netns is readable")
+        .map(|entry| entry.expect("tests/netns is readable").file_name())
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
+        .collect();
+    found.sort();
+
+    assert_eq!(found, SCRIPTS);
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/netns")
+}
+
+fn run(script: &str, limit: Duration) {
+    assert!(
+        geteuid().is_root(),
+        "the end-to-end tests need root: run `sudo tools/test`"
+    );
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{script}.log"));
+    let output = File::create(&log).expect("the log can be made");
+    let errors = output.try_clone().expect("the log can be shared");
+
+    let program = std::env::var_os("TYLO_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tylo").into());
+    let started = Instant::now();
+    // With --pdeathsig the script cleans up even if this program is killed.
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "TERM", "bash"])
+        .arg(directory().join(script))
+        .env("TYLO_BIN", program)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .process_group(0)
+        .spawn()
+        .expect("setpriv and bash are installed");
+    let status = wait(&mut child, limit);
+
+    let seconds = started.elapsed().as_secs();
+    let text = || fs::read_to_string(&log).unwrap_or_default();
+    match status {
+        Some(status) if status.success() => {}
+        Some(status) => panic!("{script}: {status} after {seconds} s\n{}", text()),
+        None => panic!("{script}: stopped after {seconds} s\n{}", text()),
+    }
+}
+
+/// Waits for the script; past the limit, ends it and returns `None`.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    if let Some(status) = poll(child, limit) {
+        return Some(status);
+    }
+    let group = Pid::from_child(child);
+    // The script removes its namespaces when it is asked to end.
+    let _ = kill_process_group(group, Signal::TERM);
+    if poll(child, Duration::from_secs(20)).is_none() {
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = child.wait();
+    }
+    None
+}
+
+fn poll(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().expect("the script is our child") {
+            return Some(status);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
