@@ -42,7 +42,7 @@ translated_errors() {
 	check "fragmentation needed becomes packet too big, 20 octets more" \
 		says '^2 0 1420 64:ff9b::cb00:7102$' icmp_error $BEYOND6 9 1452
 	check "a TCP connection to a closed port is refused at once" \
-		says 'refused' sh -c "ip netns exec $PREFIX-client curl -gsS -m 3 'http://[$SERVER6]:81/' 2>&1 || true"
+		says 'refused|after [0-9]{1,3} ms: Couldn.t connect' sh -c "ip netns exec $PREFIX-client curl -gsS -m 3 'http://[$SERVER6]:81/' 2>&1 || true"
 }
 
 # Each with a fresh network, for the kernels remember path MTUs.

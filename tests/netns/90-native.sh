@@ -9,7 +9,7 @@ fi
 TYLO_START_LIMIT=60 # the guest's processor is emulated
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
-session() { jool session display --tcp --numeric --csv | grep ',8080,' | cut -d , -f 2-9; }
+session() { jool session display --tcp --numeric --csv | grep ',8080,.*,ESTABLISHED$' | cut -d , -f 2-9; }
 
 run() { # own|foreign
 	gateway_up "$1"

@@ -241,11 +241,11 @@ watch_end() { # NAME
 	end "${!pid}"
 }
 
-count() { wc -l <"$WORK/$1.seen"; } # NAME
+count() { grep -c . "$WORK/$1.seen" || true; } # NAME
 
 nothing_seen() { # NAME
-	head -n 5 "$WORK/$1.seen"
-	[ ! -s "$WORK/$1.seen" ]
+	# Told to stop, tcpdump prints an empty line.
+	! grep -m 5 . "$WORK/$1.seen"
 }
 
 seen() { # NAME EXTENDED-EXPRESSION
