@@ -47,6 +47,8 @@ translated_errors() {
 
 # Each with a fresh network, for the kernels remember path MTUs.
 small_link_beyond() {
+	# Tells an MTU of 1500 in its SYN, as a host behind a further 1500 octet link would.
+	ip -n "$PREFIX-beyond" route replace default via 198.51.100.1 advmss 1460
 	random_file data 5000000
 	http_server beyond
 	check "upload through a 1400 octet link of another router" upload_equals data $BEYOND6
