@@ -1,5 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! tylo: a NAT64 gateway in userspace (work in progress).
+//! tylo translates between IPv6 and IPv4 in userspace: stateful NAT64 (RFC 6146) with Jool's
+//! commands, without a kernel module.
+//!
+//! # The way of a packet
+//!
+//! ```text
+//!  client ──IPv6──► prerouting rule ─► NFQUEUE ─► worker ─► engine ─► TUN tylo0 ─► kernel forwards ──IPv4──► server
+//!                                                   │
+//!                              not ours: ACCEPT, the kernel goes on as if nothing had happened
+//! ```
+//!
+//! Rules divert what is addressed to pool6 or pool4 to netfilter queues. NFQUEUE cannot change
+//! the family of a packet, so the original is dropped and the translation comes back through a
+//! TUN device, from where the kernel forwards it like any other packet: it takes the one hop, and
+//! it complains about packets that are too big for a link. What the kernel itself sends to
+//! translated addresses (those complaints, and programs on the gateway) is routed to the TUN
+//! device and translated as well. Without the daemon, diverted packets are dropped: nothing leaks
+//! untranslated, and TCP waits.
+//!
+//! # The floors
+//!
+//! Imports go down only; `tests/layers.rs` sees to it. Below the purity line there is no system,
+//! no clock, no thread and no `unsafe`: time is an argument and packets are slices, so that
+//! everything that decides can be tested without a kernel.
+//!
+//! | floor | room | what it knows |
+//! |---|---|---|
+//! | 6 | [`daemon`] | `tylod`: the rooms wired together, changes of configuration |
+//! | 6 | [`cli`] | `jool`, `tylo health`: words to requests, answers to tables |
+//! | 5 | [`dataplane`] | workers, kernel queues, the TUN device, routes to it |
+//! | 5 | [`ruleset`] | nftables rules, native or through xtables' NFQUEUE target |
+//! | 5 | [`store`] | SQLite: what survives the daemon |
+//! | 5 | [`control`] | the socket that commands talk to |
+//! | | | ── purity line ── |
+//! | 4 | [`engine`] | one instance: packet in, what becomes of it out |
+//! | 3 | [`xlat`] | a packet and a plan become translated packets (RFC 7915) |
+//! | 2 | [`nat64`] | tuples and flags become mappings and sessions (RFC 6146) |
+//! | 1 | [`wire`] | bytes: parse once, checksums, writers |
+//! | 0 | [`base`], [`model`] | words, prefixes, counters; settings, rows, the control protocol |
+//!
+//! Rooms of floor 5 never import each other; [`daemon`] introduces them. Deciding is apart from
+//! doing: [`nat64`] and [`engine`] make an [`xlat::Plan`], [`xlat`] carries it out.
+//!
+//! # What is shared between threads
+//!
+//! Every worker is a thread with a queue of the TUN device and a netfilter queue for each
+//! instance. An instance is behind a lock that a worker takes once for a burst of up to 64
+//! packets, never around a system call. Changes of the tables go to the journal, in order,
+//! through a bounded channel; one thread writes them to SQLite. Commands are served by a tokio
+//! runtime of its own; nothing on the path of a packet is asynchronous or waits for a disk.
+//!
+//! # Start and stop
+//!
+//! Start: control socket (which makes the daemon the only one in its network namespace),
+//! database, instances with their sessions, TUN device and queues, rules last. A stop goes the
+//! other way round. A change of configuration is validated, stored, put into force and then
+//! reflected in the rules; if a step fails, the earlier ones are taken back.
+
 pub mod base;
 pub mod cli;
 pub mod control;
