@@ -241,11 +241,13 @@ watch_end() { # NAME
 	end "${!pid}"
 }
 
-count() { grep -c . "$WORK/$1.seen" || true; } # NAME
-
-nothing_seen() { # NAME
-	# Told to stop, tcpdump prints an empty line.
+nothing_seen() { # NAME; tcpdump ends its output with an empty line
 	! grep -m 5 . "$WORK/$1.seen"
+}
+
+seen() { # NAME
+	head -n 5 "$WORK/$1.seen"
+	[ ! -s "$WORK/$1.seen" ]
 }
 
 seen() { # NAME EXTENDED-EXPRESSION
