@@ -9,10 +9,11 @@ dns_works() { equal "$(dns_answer)" 198.51.100.7; }
 
 together() { # N: answered only when all of them are open at the same time
 	local n=$1 i urls=()
+	rm -f "$WORK"/together.*
 	for ((i = 0; i < n; i++)); do
 		urls+=(-o "$WORK/together.$i" "http://[$SERVER6]:8080/together/$n")
 	done
-	client_fetch --parallel --parallel-immediate --parallel-max "$n" "${urls[@]}"
+	client_fetch --parallel --parallel-immediate --parallel-max "$n" "${urls[@]}" || return
 	equal "$(cat "$WORK"/together.* | grep -c '^together$')" "$n"
 }
 

@@ -3,6 +3,11 @@
 # An IPv4 host reaches an IPv6 server through a static mapping.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
+server_download() { # URL
+	rm -f "$WORK/got"
+	server_fetch -o "$WORK/got" "$1" && cmp "$WORK/got" "$WORK/files/page"
+}
+
 run() { # own|foreign
 	gateway_up "$1"
 	http_server client
@@ -16,8 +21,7 @@ run() { # own|foreign
 	check "it is shown as static" \
 		says "^TCP,$CLIENT6,8080,$POOL4,61080,1$" jool bib display --tcp --numeric --csv
 
-	server_fetch -o "$WORK/got" "$page" || true
-	check "an IPv4 host downloads from the IPv6 server" cmp "$WORK/got" "$WORK/files/page"
+	check "an IPv4 host downloads from the IPv6 server" server_download "$page"
 	check "the IPv6 server sees the IPv4 host behind pool6" \
 		says '^64:ff9b::cb00:7102 ' server_fetch "http://$POOL4:61080/peer"
 	check "a host one hop further, too" beyond curl -sS --fail -m 20 -o /dev/null "$page"

@@ -17,6 +17,7 @@ run() { # own|foreign
 	watch resets-v6 client c0 'ip6[6] == 6 and ip6[53] & 4 != 0'
 	watch errors client c0 'icmp6 and ip6[40] < 128' -Q in
 
+	rm -f "$WORK/got"
 	# An unlimited read would be over before the daemon is killed.
 	spawn client curl -gsS --fail -m 90 --limit-rate 3M -o "$WORK/got" "http://[$SERVER6]:8080/big"
 	local curl=$SPAWNED before after

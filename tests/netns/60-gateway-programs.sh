@@ -3,6 +3,12 @@
 # Programs on the gateway itself: as clients of pool6, and as servers reached through it.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
+gw_download() {
+	rm -f "$WORK/got"
+	gw curl -gsS --fail -m 20 -o "$WORK/got" "http://[$SERVER6]:8080/data" &&
+		cmp "$WORK/got" "$WORK/files/data"
+}
+
 run() { # own|foreign
 	gateway_up "$1"
 	http_server server
@@ -10,8 +16,7 @@ run() { # own|foreign
 	random_file data 3000000
 
 	check "ping from the gateway" ping_ok gw $SERVER6
-	gw curl -gsS --fail -m 20 -o "$WORK/got" "http://[$SERVER6]:8080/data" || true
-	check "download on the gateway" cmp "$WORK/got" "$WORK/files/data"
+	check "download on the gateway" gw_download
 	check "the server sees pool4's address" \
 		says "^(::ffff:)?$POOL4 (6[1-5][0-9]{3})$" gw curl -gsS --fail -m 10 "http://[$SERVER6]:8080/peer"
 

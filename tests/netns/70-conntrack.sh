@@ -9,7 +9,7 @@ flows() { # N new connections
 	local i urls=()
 	for ((i = 0; i < $1; i++)); do urls+=("http://[$SERVER6]:8080/peer"); done
 	# One process a connection would be slow; without this, curl would use one connection for all.
-	client_fetch -H 'Connection: close' "${urls[@]}" >"$WORK/flows.out"
+	client_fetch -H 'Connection: close' "${urls[@]}" >"$WORK/flows.out" || return
 	equal "$(sort -u "$WORK/flows.out" | wc -l)" "$1"
 }
 

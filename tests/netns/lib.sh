@@ -28,6 +28,7 @@ PATH=$PATH:/usr/sbin:/sbin
 PREFIX=tt$$
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/tylo-test.XXXXXX")
 chmod 755 "$WORK" # for programs that give up root
+mkdir "$WORK/files"
 STATE=$WORK/state
 BIN=$WORK/bin
 "$REPO/tools/link-commands" "$BIN" "$TYLO_BIN"
@@ -186,11 +187,12 @@ daemon_alive() { [ -n "$DAEMON" ] && kill -0 "$DAEMON" 2>/dev/null; }
 
 jool() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool" "$@"; }
 
+# Functions that `check` calls run without `set -e`: each command's failure has to be handed on.
 configure() {
 	local protocol
-	jool instance add --netfilter --pool6 64:ff9b::/96
+	jool instance add --netfilter --pool6 64:ff9b::/96 || return
 	for protocol in tcp udp icmp; do
-		jool pool4 add --$protocol "$POOL4" $LOW-65535
+		jool pool4 add --$protocol "$POOL4" $LOW-65535 || return
 	done
 }
 
@@ -245,11 +247,6 @@ nothing_seen() { # NAME; tcpdump ends its output with an empty line
 	! grep -m 5 . "$WORK/$1.seen"
 }
 
-seen() { # NAME
-	head -n 5 "$WORK/$1.seen"
-	[ ! -s "$WORK/$1.seen" ]
-}
-
 seen() { # NAME EXTENDED-EXPRESSION
 	grep -Eq -- "$2" "$WORK/$1.seen" || { head -n 10 "$WORK/$1.seen"; return 1; }
 }
@@ -273,7 +270,6 @@ no_leaks() {
 # --- services -------------------------------------------------------------------------------------
 
 http_server() { # NAMESPACE [PORT]
-	mkdir -p "$WORK/files"
 	spawn "$1" $PYTHON "$HERE/http_server.py" "$WORK/files" "${2:-8080}" 2>>"$WORK/http.log" >&2
 	must "a web server listens in $1" within 10 listens "$1" "${2:-8080}"
 }
@@ -291,13 +287,14 @@ client_fetch() { client curl -gsS --fail -m 120 "$@"; }
 server_fetch() { server curl -gsS --fail -m 120 "$@"; }
 
 download_equals() { # NAME [HOST]
-	client_fetch -o "$WORK/got" "http://[${2:-$SERVER6}]:8080/$1"
-	cmp "$WORK/got" "$WORK/files/$1"
+	rm -f "$WORK/got"
+	client_fetch -o "$WORK/got" "http://[${2:-$SERVER6}]:8080/$1" &&
+		cmp "$WORK/got" "$WORK/files/$1"
 }
 
 upload_equals() { # NAME [HOST]
 	local reply
-	reply=$(client_fetch -T "$WORK/files/$1" "http://[${2:-$SERVER6}]:8080/upload")
+	reply=$(client_fetch -T "$WORK/files/$1" "http://[${2:-$SERVER6}]:8080/upload") || return
 	[ "$reply" = "$(sum "$WORK/files/$1")" ]
 }
 
