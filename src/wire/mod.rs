@@ -14,6 +14,7 @@ mod parse4;
 mod parse6;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod segments;
 mod transport;
 pub mod write;
 
