@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The rules, put into force in namespaces of their own and read back with `nft`.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use std::net::Ipv4Addr;
 
 use tylo::base::Protocol;

@@ -196,25 +196,13 @@ impl Dataplane {
         if options.queue_length == 0 {
             return Err(Error::QueueLength);
         }
-        let mut workers = Vec::new();
-        let mut keep = None;
-        for (index, tun) in Tun::open(&options)?.into_iter().enumerate() {
-            if keep.is_none() {
-                let copy = tun.duplicate();
-                keep = Some(copy.map_err(Error::device(&options.tun, "keep"))?);
-            }
-            let (commands, receiver) = mpsc::channel();
-            let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-            let wake = event().map_err(|e| Error::System("make an event".to_owned(), e.into()))?;
-            let ours = wake
-                .try_clone()
-                .map_err(Error::system("duplicate an event"))?;
-            let worker = Worker::new(Arc::clone(&handler), index == 0, tun, wake, receiver)?;
-            workers.push((worker, commands, ours));
-        }
-        let Some(tun) = keep else {
+        let (tuns, created) = Tun::open(&options)?;
+        let Some(first) = tuns.first() else {
             return Err(Error::Workers(options.workers));
         };
+        let tun = first
+            .duplicate()
+            .map_err(Error::device(&options.tun, "keep"))?;
         let mut this = Self {
             options,
             tun,
@@ -222,19 +210,38 @@ impl Dataplane {
             slots: Mutex::default(),
             failure: Arc::default(),
         };
-        for (index, (worker, commands, wake)) in workers.into_iter().enumerate() {
-            let failure = Arc::clone(&this.failure);
+        if let Err(error) = this.employ(tuns, &handler) {
+            // Dropping it ends the workers there are.
+            if created {
+                let _ = this.tun.persist(false);
+            }
+            return Err(error);
+        }
+        Ok(this)
+    }
+
+    /// Starts a worker for each queue of the device.
+    fn employ(&mut self, tuns: Vec<Tun>, handler: &Arc<dyn Handler>) -> Result<(), Error> {
+        for (index, tun) in tuns.into_iter().enumerate() {
+            let (commands, receiver) = mpsc::channel();
+            let theirs = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(|e| Error::System("make an event".to_owned(), e.into()))?;
+            let wake = theirs
+                .try_clone()
+                .map_err(Error::system("duplicate an event"))?;
+            let worker = Worker::new(Arc::clone(handler), index == 0, tun, theirs, receiver)?;
+            let failure = Arc::clone(&self.failure);
             let thread = thread::Builder::new()
                 .name(format!("tylo-worker-{index}"))
                 .spawn(move || run(index, worker, &failure))
                 .map_err(Error::system("start a thread"))?;
-            this.workers.push(Hand {
+            self.workers.push(Hand {
                 commands,
                 wake,
                 thread: Some(thread),
             });
         }
-        Ok(this)
+        Ok(())
     }
 
     /// The queues of a slot: the first number and how many.
@@ -422,6 +429,21 @@ fn run(index: usize, worker: Worker, failure: &Mutex<Option<String>>) {
 /// Nothing that is behind these locks can be left half changed.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tries again for a second while `busy`: a killed predecessor, or a child process that is just
+/// being started and has not closed what it inherited, may hold on for a moment.
+fn patiently<T>(
+    mut attempt: impl FnMut() -> Result<T, Error>,
+    busy: impl Fn(&Error) -> bool,
+) -> Result<T, Error> {
+    for _ in 0..50 {
+        match attempt() {
+            Err(error) if busy(&error) => thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+    attempt()
 }
 
 /// The most packets that are handled at once.

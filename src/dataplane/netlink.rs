@@ -4,6 +4,9 @@
 //! Setting up a device and a few routes needs no event loop, and a daemon that has one must not
 //! start a second inside it; so only the message types of the netlink crates are used.
 
+// The enums matched here list what any kernel may say; nearly all of it is of no interest.
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use std::io;
 use std::net::Ipv4Addr;
 

@@ -2,23 +2,29 @@
 //! One kernel queue: set up by the `nfq` crate, then read in bursts through a descriptor of our
 //! own, because that crate (0.2.5) shows no descriptor and knows no batch verdicts.
 //!
-//! While the crate waits for the acknowledgement of a setting, it throws away packets that
-//! arrive; they stay in the kernel without a verdict. This happens when the rules exist already,
-//! that is after a restart. Ids ascend within a queue, so the first batch verdict, which is given
-//! whatever the handler says, drops them with the rest.
+//! Two traps lie in wait where the rules exist already, that is after a restart, because packets
+//! arrive as soon as the queue is bound:
+//! - While the crate waits for the acknowledgement of a setting, it throws packets away; they stay
+//!   in the kernel without a verdict. Ids ascend within a queue, so the first batch verdict,
+//!   which is given whatever the handler says, drops them with the rest.
+//! - If packets fill the socket, the acknowledgement is lost and the crate waits for ever. So the
+//!   socket gets its large buffer, which the 1,024 packets of an unset queue do not fill, before
+//!   it is bound, and a time limit.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{SendFlags, getsockname, send, sockopt};
+use rustix::net::{AddressFamily, SendFlags, getsockname, send, sockopt};
+use socket2::{Domain, Socket, Type};
 
 use super::message::{Datagram, Queued, Verdicts, parse};
-use super::{BURST, Error, Verdict, sys};
+use super::{BURST, Error, Verdict, patiently, sys};
 
 /// Room for the packets that wait in the socket, in bytes. The default overflows at a few
 /// hundred small packets.
@@ -30,6 +36,9 @@ pub(super) const STRIDE: usize = (1 << 16) + 1024;
 /// Super-packets stay off until somebody can cut them: the kernel does not say their segment
 /// size.
 const RECEIVE_SUPER_PACKETS: bool = false;
+
+/// How long the kernel may take to acknowledge a setting; it does so at once.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the kernel lists its queues. `/proc/net` would be that of the main thread.
 const LIST: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
@@ -55,16 +64,26 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Opens queue `number`; waits a little when a predecessor is just letting go of it.
     pub(super) fn open(slot: usize, number: u16, length: u32) -> Result<Self, Error> {
+        patiently(
+            || Self::try_open(slot, number, length),
+            |error| matches!(error, Error::QueueBusy(_)),
+        )
+    }
+
+    fn try_open(slot: usize, number: u16, length: u32) -> Result<Self, Error> {
         let fail = |what: &'static str| {
             move |error: io::Error| match error.raw_os_error() {
+                // Also the answer when the queue belongs to another socket.
+                Some(libc::EPERM | libc::EBUSY) if is_bound(number) => Error::QueueBusy(number),
                 Some(libc::EPERM) => Error::Permission("open netfilter queues"),
-                Some(libc::EBUSY) => Error::QueueBusy(number),
                 Some(libc::EPROTONOSUPPORT) => Error::NoQueueSupport,
                 _ => Error::Queue(what, number, error),
             }
         };
         let mut queue = nfq::Queue::open().map_err(fail("open"))?;
+        prepare_sockets()?;
         // Without the netfilter part of the kernel, binding is answered by EINVAL.
         queue.bind(number).map_err(fail("bind"))?;
         queue
@@ -79,14 +98,6 @@ impl Queue {
         let socket = adopt(number)?;
         // The duplicate keeps the queue bound when the crate closes its own descriptor.
         drop(queue);
-        if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
-            sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)
-                .map_err(|error| fail("set the buffer size of")(error.into()))?;
-            tracing::warn!(
-                number,
-                "no right to exceed net.core.rmem_max; the queue may overflow under load"
-            );
-        }
         Ok(Self {
             slot,
             number,
@@ -179,49 +190,99 @@ pub(super) struct Listed {
 
 /// The queues of this network namespace.
 pub(super) fn list() -> Result<Vec<Listed>, Error> {
-    let text = fs::read_to_string(LIST).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::NoQueueSupport,
-        _ => Error::System(format!("read {LIST}"), error),
+    let text = fs::read_to_string(LIST).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            Error::NoQueueSupport
+        } else {
+            Error::System(format!("read {LIST}"), error)
+        }
     })?;
     Ok(text.lines().filter_map(parse_line).collect())
+}
+
+fn is_bound(number: u16) -> bool {
+    list().is_ok_and(|lines| lines.iter().any(|line| line.number == number))
 }
 
 /// Columns: queue, port id, waiting, copy mode, copy range, dropped because the queue was full,
 /// dropped because the socket was full, last id, 1.
 fn parse_line(line: &str) -> Option<Listed> {
     let mut columns = line.split_whitespace();
-    let mut next = || columns.next();
-    let (number, port, waiting) = (next()?, next()?, next()?);
-    let (kernel, user) = (next().and(next()).and(next())?, next()?);
+    let mut next = || columns.next()?.parse::<i64>().ok();
+    // The port is printed as a signed number by some kernels.
+    let (number, port, waiting) = (next()?, next()? as u32, next()?);
+    let (_mode, _range) = (next()?, next()?);
+    let (kernel_dropped, user_dropped) = (next()?, next()?);
     Some(Listed {
-        number: number.parse().ok()?,
-        // Printed as a signed number by some kernels.
-        port: port.parse::<i64>().ok()? as u32,
-        waiting: waiting.parse().ok()?,
-        kernel_dropped: kernel.parse().ok()?,
-        user_dropped: user.parse().ok()?,
+        number: number.try_into().ok()?,
+        port,
+        waiting: waiting.try_into().ok()?,
+        kernel_dropped: kernel_dropped.try_into().ok()?,
+        user_dropped: user_dropped.try_into().ok()?,
     })
+}
+
+/// Gives every netfilter socket of this process a large buffer and a time limit: before it is
+/// bound, the one that the crate just opened cannot be told from others, which are not harmed.
+fn prepare_sockets() -> Result<(), Error> {
+    let prepare = |fd: BorrowedFd<'_>| {
+        if !is_netfilter(fd) {
+            return None;
+        }
+        // The crate leaves it to be inherited by child processes, which would keep the queue bound.
+        let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
+        let _ = sockopt::set_socket_timeout(fd, sockopt::Timeout::Recv, Some(PATIENCE));
+        if sockopt::set_socket_recv_buffer_size_force(fd, RECEIVE_BUFFER).is_err() {
+            let _ = sockopt::set_socket_recv_buffer_size(fd, RECEIVE_BUFFER);
+            static ONCE: Once = Once::new();
+            ONCE.call_once(|| {
+                tracing::warn!(
+                    "no right to exceed net.core.rmem_max; queues may overflow under load"
+                );
+            });
+        }
+        None::<()>
+    };
+    sys::find_descriptor(prepare)
+        .map(drop)
+        .map_err(Error::system("read /proc/self/fd"))
 }
 
 /// A descriptor of our own for the socket that queue `number` is bound to.
 ///
-/// Netlink port ids are unique within the namespace, so there is no other candidate.
+/// Netlink port ids are unique within a network namespace, so there is no other candidate.
 fn adopt(number: u16) -> Result<OwnedFd, Error> {
+    let probe = Socket::new(Domain::UNIX, Type::DGRAM, None);
+    let here = probe
+        .map(|socket| sys::namespace_cookie(socket.as_fd()))
+        .map_err(Error::system("open a socket"))?;
     let port = list()?
         .into_iter()
         .find(|line| line.number == number)
         .map(|line| line.port)
         .ok_or(Error::Adopt(number))?;
-    let wanted = |fd: BorrowedFd<'_>| {
-        sockopt::socket_protocol(fd) == Ok(Some(NETFILTER))
+    let take = |fd: BorrowedFd<'_>| {
+        // Duplicating anything else would be wrong: closing a duplicate drops the POSIX locks on
+        // a file.
+        let wanted = is_netfilter(fd)
+            && sys::namespace_cookie(fd) == here
             && getsockname(fd)
                 .ok()
                 .and_then(|address| SocketAddrNetlink::try_from(address).ok())
-                .is_some_and(|address| address.pid() == port)
+                .is_some_and(|address| address.pid() == port);
+        wanted.then(|| fd.try_clone_to_owned())
     };
-    sys::adopt(wanted)
-        .map_err(Error::system("read /proc/self/fd"))?
-        .ok_or(Error::Adopt(number))
+    match sys::find_descriptor(take) {
+        Ok(Some(Ok(socket))) => Ok(socket),
+        Ok(None) => Err(Error::Adopt(number)),
+        Ok(Some(Err(error))) | Err(error) => Err(Error::system("read /proc/self/fd")(error)),
+    }
+}
+
+fn is_netfilter(fd: BorrowedFd<'_>) -> bool {
+    // Protocol numbers mean something else in other families.
+    sockopt::socket_domain(fd) == Ok(AddressFamily::NETLINK)
+        && sockopt::socket_protocol(fd) == Ok(Some(NETFILTER))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
 };
@@ -82,14 +83,19 @@ fn ours(route: &RouteMessage, device: u32) -> Option<Destination> {
     {
         return None;
     }
-    let unspecified = match route.header.address_family {
-        rtnetlink::packet_route::AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    let unspecified = if route.header.address_family == AddressFamily::Inet {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
     };
-    let addr = route.attributes.iter().find_map(|a| match a {
-        RouteAttribute::Destination(RouteAddress::Inet(addr)) => Some(IpAddr::V4(*addr)),
-        RouteAttribute::Destination(RouteAddress::Inet6(addr)) => Some(IpAddr::V6(*addr)),
-        _ => None,
+    let addr = route.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Destination(RouteAddress::Inet(addr)) = attribute {
+            Some(IpAddr::V4(*addr))
+        } else if let RouteAttribute::Destination(RouteAddress::Inet6(addr)) = attribute {
+            Some(IpAddr::V6(*addr))
+        } else {
+            None
+        }
     });
     // A default route has no destination attribute.
     Some((

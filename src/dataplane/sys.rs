@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 use crate::base::Tick;
@@ -128,21 +128,41 @@ pub(super) fn icmp_filter_all(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()
     })
 }
 
-/// Duplicates the descriptor for which `wanted` is true out of those open in this process.
+/// A number for the network namespace of a socket; `None` before Linux 5.14.
 #[allow(unsafe_code)]
-pub(super) fn adopt(wanted: impl Fn(BorrowedFd<'_>) -> bool) -> io::Result<Option<OwnedFd>> {
+pub(super) fn namespace_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
+    let mut cookie = 0_u64;
+    let mut len = size_of_val(&cookie) as libc::socklen_t;
+    // Safety: pointer and length describe a u64 that lives through the call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    })
+    .ok()?;
+    Some(cookie)
+}
+
+/// Shows `visit` every descriptor that is open in this process, until it returns something.
+#[allow(unsafe_code)]
+pub(super) fn find_descriptor<T>(
+    mut visit: impl FnMut(BorrowedFd<'_>) -> Option<T>,
+) -> io::Result<Option<T>> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
         let Some(number) = name.to_str().and_then(|n| n.parse::<RawFd>().ok()) else {
             continue;
         };
-        // Safety: it may be closed or reused by another thread while it is looked at; then the
-        // questions asked are answered by EBADF or about another file, and nothing is changed.
-        // The file that `wanted` accepts is one the caller holds open.
+        // Safety: it may be closed or reused by another thread while it is looked at; then
+        // system calls fail with EBADF or are about another file, nothing worse. Visitors must
+        // make sure what it is before they change anything.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
-        // Duplicating anything else would be wrong: closing a duplicate drops POSIX locks.
-        if wanted(fd) {
-            return fd.try_clone_to_owned().map(Some);
+        if let Some(found) = visit(fd) {
+            return Ok(Some(found));
         }
     }
     Ok(None)

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use super::netlink::Netlink;
-use super::{Error, Options, sys};
+use super::{Error, Options, patiently, sys};
 use crate::wire::output::HEADROOM;
 
 const NODE: &str = "/dev/net/tun";
@@ -23,8 +23,17 @@ const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 pub(super) struct Tun(File);
 
 impl Tun {
-    /// Opens `options.workers` queues, makes the device persistent and brings it up.
-    pub(super) fn open(options: &Options) -> Result<Vec<Self>, Error> {
+    /// Opens `options.workers` queues, makes the device persistent and brings it up; waits a
+    /// little when a predecessor is just letting go of it. Also says whether there was no such
+    /// device before.
+    pub(super) fn open(options: &Options) -> Result<(Vec<Self>, bool), Error> {
+        patiently(
+            || Self::try_open(options),
+            |error| matches!(error, Error::Busy(_)),
+        )
+    }
+
+    fn try_open(options: &Options) -> Result<(Vec<Self>, bool), Error> {
         let name = &options.tun;
         let short = sys::device_name(name).ok_or_else(|| Error::Name(name.clone()))?;
         let mut netlink = Netlink::open().map_err(Error::system("open a netlink socket"))?;
@@ -49,7 +58,7 @@ impl Tun {
             }
             return Err(error);
         }
-        Ok(queues)
+        Ok((queues, before.is_none()))
     }
 
     fn attach(name: &str, short: sys::Name, existed: bool) -> Result<Self, Error> {
@@ -110,7 +119,7 @@ impl AsFd for Tun {
 /// Takes the virtio header off a packet read and completes the checksum if it says that it is
 /// not; `None` when the header contradicts the packet.
 ///
-/// With no offloads the kernel never asks for this (the tests check it). It is here so that a
+/// With no offloads the kernel never asked for this when it was tried. It is here so that a
 /// kernel that does, or somebody who changes the device from outside, does not break checksums.
 pub(super) fn strip(frame: &mut [u8]) -> Option<&[u8]> {
     const NEEDS_CSUM: u8 = 1;
@@ -133,6 +142,16 @@ pub(super) fn strip(frame: &mut [u8]) -> Option<&[u8]> {
             .copy_from_slice(&sum.to_be_bytes());
     }
     Some(packet)
+}
+
+/// Something to all on the link, such as the kernel's own reports of the groups that a router
+/// joins on any device. It was not routed here; multicast addresses are never routed to us.
+pub(super) fn is_multicast(packet: &[u8]) -> bool {
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => packet.get(16).is_some_and(|high| high >> 4 == 0xe),
+        Some(6) => packet.get(24) == Some(&0xff),
+        _ => false,
+    }
 }
 
 fn ones_complement_sum(bytes: &[u8]) -> u16 {
@@ -170,7 +189,7 @@ fn configure(netlink: &mut Netlink, options: &Options, queues: &[Tun]) -> Result
     let set = |key: String, value| write_number(&key, value);
     // New devices may start with IPv6 disabled (conf/default).
     set(format!("net/ipv6/conf/{name}/disable_ipv6"), 0)?;
-    // No link-local address and so no router solicitations or multicast reports towards us.
+    // No link-local address and so no router solicitations towards us.
     set(format!("net/ipv6/conf/{name}/addr_gen_mode"), 1)?;
     // Translated packets may have the host's own address (pool4) as their source.
     set(format!("net/ipv4/conf/{name}/accept_local"), 1)?;

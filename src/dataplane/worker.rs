@@ -250,6 +250,9 @@ impl Worker {
             let Some(bytes) = slot.get_mut(..len).and_then(tun::strip) else {
                 continue;
             };
+            if tun::is_multicast(bytes) {
+                continue;
+            }
             packets[used] = Received { bytes, ..EMPTY };
             used += 1;
         }

@@ -147,7 +147,7 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn six(&mut self, divert: &Divert) {
         let mut rule = self.rule(libc::NFPROTO_IPV6);
-        to_prefix6(&mut rule, divert.pool6);
+        match_prefix6(&mut rule, divert.pool6);
         self.push(rule, divert, &format!("pool6 {}", divert.pool6));
     }
 
@@ -168,7 +168,7 @@ impl<'a> Writer<'a> {
             let what = format!("pool4 protocol {protocol} ports {min}-{max}");
             let mut rule = self.rule(libc::NFPROTO_IPV4);
             is(&mut rule, &Meta::L4Proto, protocol);
-            self.to_prefixes4(&mut rule, &what, prefixes.into_iter());
+            self.match_prefixes4(&mut rule, &what, prefixes.into_iter());
             // The destination port is where UDP has it, too.
             rule.add_expr(&Payload::Transport(TransportHeaderField::Tcp(
                 TcpHeaderField::Dport,
@@ -181,7 +181,7 @@ impl<'a> Writer<'a> {
             let mut rule = self.rule(libc::NFPROTO_IPV4);
             is(&mut rule, &Meta::L4Proto, libc::IPPROTO_ICMP as u8);
             let prefixes = divert.pool4.iter().map(|entry| entry.prefix);
-            self.to_prefixes4(&mut rule, "pool4 ICMP", prefixes);
+            self.match_prefixes4(&mut rule, "pool4 ICMP", prefixes);
             self.push(rule, divert, "pool4 ICMP");
         }
     }
@@ -196,7 +196,7 @@ impl<'a> Writer<'a> {
         rule
     }
 
-    fn to_prefixes4(
+    fn match_prefixes4(
         &mut self,
         rule: &mut Rule<'_>,
         what: &str,
@@ -237,7 +237,7 @@ fn is(rule: &mut Rule<'_>, what: &impl Expression, value: u8) {
     rule.add_expr(&Cmp::new(CmpOp::Eq, value));
 }
 
-fn to_prefix6(rule: &mut Rule<'_>, prefix: Prefix6) {
+fn match_prefix6(rule: &mut Rule<'_>, prefix: Prefix6) {
     let mask = u128::MAX
         .checked_shl(128 - u32::from(prefix.prefix_len()))
         .unwrap_or(0)

@@ -83,10 +83,12 @@ pub(super) struct Tproxy;
 impl Expression for Tproxy {
     #[allow(unsafe_code)]
     fn to_expr(&self, rule: &Rule<'_>) -> NonNull<nftnl_expr> {
-        let family = match rule.get_chain().get_table().get_family() {
-            // Both families.
-            ProtoFamily::Inet => libc::NFPROTO_UNSPEC as u32,
-            other => other as u32,
+        let family = rule.get_chain().get_table().get_family();
+        // Unspecified means both families.
+        let family = if family == ProtoFamily::Inet {
+            libc::NFPROTO_UNSPEC as u32
+        } else {
+            family as u32
         };
         let expr = allocate(c"tproxy");
         let set = |attribute: u32, value| {

@@ -232,4 +232,34 @@ mod tests {
         );
         assert_eq!(merged(&[]), [""; 0]);
     }
+
+    #[test]
+    #[allow(unsafe_code, clippy::print_stderr)]
+    fn without_tproxy_connection_tracking_defragments() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root, to make a network namespace");
+            return;
+        }
+        let rules = Ruleset {
+            tun: "tylo0".to_owned(),
+            diverts: Vec::new(),
+            track: false,
+        };
+        let inside = move || {
+            // Safety: only the network namespace of this thread changes.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+                .unwrap();
+            for mode in [Mode::Compat, Mode::Native] {
+                install_with(mode, &rules, Defragmenter::Conntrack).unwrap();
+                let list = std::process::Command::new("nft")
+                    .args(["list", "ruleset"])
+                    .output()
+                    .unwrap();
+                let list = String::from_utf8_lossy(&list.stdout).into_owned();
+                assert!(list.contains("ct state"), "{list}");
+                assert!(!list.contains("tproxy"), "{list}");
+            }
+        };
+        std::thread::spawn(inside).join().unwrap();
+    }
 }

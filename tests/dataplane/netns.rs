@@ -78,6 +78,14 @@ impl Netns {
              ip route add default via 10.{net}.0.1
              ip route add default via fd00:{net}::1"
         ));
+        // Until the carrier is noticed, packets are dropped.
+        let up = |place: &Self, device: &str| {
+            let state = place.sh(&format!("ip link show {device}"));
+            state.contains("state UP")
+        };
+        wait("the carrier", || {
+            up(self, &format!("veth{net}")) && up(other, "veth0")
+        });
     }
 }
 
