@@ -340,6 +340,37 @@ fn the_gateways_own_address_can_be_the_source() {
 }
 
 #[test]
+fn the_kernels_errors_about_reinjected_packets_come_back() {
+    if !privileged("the_kernels_errors_about_reinjected_packets_come_back") {
+        return;
+    }
+    let lab = Lab::new();
+    let dataplane = lab.run(false);
+    lab.gateway.sh("ip link set veth2 mtu 1400");
+    lab.gateway
+        .enter(|| set_routes("tylo0", &[], &["198.51.100.1".parse().unwrap()]))
+        .unwrap();
+    let client = socket(&lab.client, "10.1.0.2:4000");
+    // By the loopback device for an address of the gateway's own, by ours for one that is not.
+    for (from, source) in [
+        ([10, 1, 0, 1], Source::Slot(0)),
+        ([198, 51, 100, 1], Source::Tun),
+    ] {
+        *lab.relay.from.lock().unwrap() = Some(from.into());
+        lab.relay.seen.lock().unwrap().clear();
+        client.send_to(&[7; 1450], "198.51.100.1:7000").unwrap();
+        wait("the error", || lab.seen().len() == 2);
+        let error = &lab.seen()[1];
+        assert_eq!(error.source, source);
+        // Fragmentation needed, to that address.
+        assert_eq!((error.bytes[9], &error.bytes[20..22]), (1, &[3, 4][..]));
+        assert_eq!(error.bytes[16..20], from);
+        assert!(!error.reassembled);
+    }
+    drop(dataplane);
+}
+
+#[test]
 fn icmp_errors_are_sent_at_a_limited_rate() {
     if !privileged("icmp_errors_are_sent_at_a_limited_rate") {
         return;

@@ -95,7 +95,9 @@ fn native_rules_are_as_described() {
             "{error}"
         );
         assert_eq!(gateway.sh("nft list ruleset"), "");
-        eprintln!("SKIPPED the rest of native_rules_are_as_described: no CONFIG_NFT_QUEUE here");
+        // Not with a macro: the test harness would swallow it.
+        let line = b"SKIPPED the rest of native_rules_are_as_described: no CONFIG_NFT_QUEUE\n";
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
         return;
     }
     gateway.enter(|| install(Mode::Native, &example())).unwrap();
