@@ -380,36 +380,37 @@ const SETTINGS: &[Setting] = &[
         key: "pool6",
         kind: Kind::Prefix6,
         get: |s| Value::Prefix6(s.pool6.map(|p| p.prefix())),
-        set: |s, v| match v {
-            Value::Prefix6(Some(prefix)) => {
-                let new = Pool6::new(prefix)?;
-                match s.pool6 {
-                    Some(old) if old != new => Err(SettingError::Pool6Fixed(old)),
-                    _ => {
-                        s.pool6 = Some(new);
-                        Ok(())
-                    }
+        set: |s, v| {
+            let Value::Prefix6(prefix) = v else {
+                return Err(v.unfit("pool6"));
+            };
+            let new = Pool6::new(prefix.ok_or(SettingError::Pool6Mandatory)?)?;
+            match s.pool6 {
+                Some(old) if old != new => Err(SettingError::Pool6Fixed(old)),
+                _ => {
+                    s.pool6 = Some(new);
+                    Ok(())
                 }
             }
-            Value::Prefix6(None) => Err(SettingError::Pool6Mandatory),
-            other => Err(other.unfit("pool6")),
         },
     },
     Setting {
         key: "lowest-ipv6-mtu",
         kind: Kind::Number,
         get: |s| Value::Number(s.lowest_ipv6_mtu),
-        set: |s, v| match v {
-            Value::Number(v) if v >= 1280 => {
-                s.lowest_ipv6_mtu = v;
-                Ok(())
+        set: |s, v| {
+            let Value::Number(mtu) = v else {
+                return Err(v.unfit("lowest-ipv6-mtu"));
+            };
+            if mtu < 1280 {
+                return Err(SettingError::TooSmall {
+                    key: "lowest-ipv6-mtu",
+                    given: mtu.to_string(),
+                    minimum: "1280".to_owned(),
+                });
             }
-            Value::Number(v) => Err(SettingError::TooSmall {
-                key: "lowest-ipv6-mtu",
-                given: v.to_string(),
-                minimum: "1280".to_owned(),
-            }),
-            other => Err(other.unfit("lowest-ipv6-mtu")),
+            s.lowest_ipv6_mtu = mtu;
+            Ok(())
         },
     },
     setting!("logging-debug", logging_debug, Bool),
@@ -420,21 +421,21 @@ const SETTINGS: &[Setting] = &[
         key: "mtu-plateaus",
         kind: Kind::Plateaus,
         get: |s| Value::Plateaus(s.mtu_plateaus.clone()),
-        set: |s, v| match v {
-            Value::Plateaus(mut list) => {
-                if list.len() > 64 {
-                    return Err(SettingError::TooManyPlateaus(list.len()));
-                }
-                list.retain(|n| *n != 0);
-                list.sort_unstable_by(|a, b| b.cmp(a));
-                list.dedup();
-                if list.is_empty() {
-                    return Err(SettingError::ZeroPlateaus);
-                }
-                s.mtu_plateaus = list;
-                Ok(())
+        set: |s, v| {
+            let Value::Plateaus(mut list) = v else {
+                return Err(v.unfit("mtu-plateaus"));
+            };
+            if list.len() > 64 {
+                return Err(SettingError::TooManyPlateaus(list.len()));
             }
-            other => Err(other.unfit("mtu-plateaus")),
+            list.retain(|n| *n != 0);
+            list.sort_unstable_by(|a, b| b.cmp(a));
+            list.dedup();
+            if list.is_empty() {
+                return Err(SettingError::ZeroPlateaus);
+            }
+            s.mtu_plateaus = list;
+            Ok(())
         },
     },
     setting!(

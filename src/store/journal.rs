@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -213,10 +213,7 @@ impl Writer {
                 }
                 if batch.len() < BATCH {
                     let left = until.saturating_duration_since(Instant::now());
-                    next = match receiver.recv_timeout(left) {
-                        Ok(message) => Some(message),
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-                    };
+                    next = receiver.recv_timeout(left).ok();
                 }
             }
             self.commit(&mut batch);

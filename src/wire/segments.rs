@@ -350,7 +350,7 @@ mod tests {
         fragmentable[6] = 0;
         repair4(&mut fragmentable);
         cases.push(fragmentable);
-        let mut longer = good.clone();
+        let mut longer = good;
         longer.push(0);
         cases.push(longer);
         for packet in cases {
