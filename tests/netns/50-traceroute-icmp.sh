@@ -51,9 +51,9 @@ translated_errors() {
 		refused
 }
 
-# Each with a fresh network, for the kernels remember path MTUs.
+# Each with a fresh network, for the kernels remember path MTUs.  The receiving ends offer an MSS as
+# if the small link were further away, or TCP would not notice it.
 small_link_beyond() {
-	# Tells an MTU of 1500 in its SYN, as a host behind a further 1500 octet link would.
 	ip -n "$PREFIX-beyond" route replace default via 198.51.100.1 advmss 1460
 	random_file data 5000000
 	http_server beyond
@@ -66,19 +66,20 @@ small_link_beyond() {
 small_link_v4() {
 	ip -n "$PREFIX-gw" link set g4 mtu 1400
 	ip -n "$PREFIX-server" link set s0 mtu 1400
+	ip -n "$PREFIX-server" route replace 203.0.113.0/24 dev s0 src $SERVER4 advmss 1460
+	ip -n "$PREFIX-server" route replace default via 203.0.113.1 advmss 1460
 	random_file data 5000000
 	http_server server
-	check "packet too big from the gateway itself, about what it reinjected" \
-		says '^2 0 1420 ' icmp_error $SERVER6 9 1452
 	check "upload through the gateway's own 1400 octet link" upload_equals data
 	check "the client has learnt the MTU" \
 		says 'mtu 1420' client ip -6 route get 64:ff9b::203.0.113.2
+	check "packet too big from the gateway itself, about what it reinjected" \
+		says '^2 0 1420 ' icmp_error $SERVER6 9 1452
 }
 
 small_link_v6() {
 	ip -n "$PREFIX-gw" link set g6 mtu 1280
 	ip -n "$PREFIX-client" link set c0 mtu 1280
-	# Tells an MTU of 1500 in its SYN, as hosts behind a further 1500 octet link would.
 	ip -n "$PREFIX-client" -6 route replace default via 2001:db8:6::1 advmss 1440
 	random_file data 5000000
 	http_server server

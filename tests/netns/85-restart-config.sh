@@ -5,10 +5,10 @@
 
 configuration() {
 	local protocol
-	jool instance display --csv --no-headers | cut -d , -f 2-
+	jool instance display --csv --no-headers | cut -d , -f 2- || return
 	for protocol in tcp udp icmp; do
-		jool pool4 display --csv --$protocol
-		jool bib display --csv --numeric --$protocol
+		jool pool4 display --csv --$protocol || return
+		jool bib display --csv --numeric --$protocol || return
 	done
 	jool global display --csv
 }
@@ -55,14 +55,11 @@ sessions >"$WORK/sessions"
 check "its session is shown" grep -q ",8080$" "$WORK/sessions"
 
 must "the daemon stops with status 0" daemon_stop
-network_state >"$WORK/after"
-check "nothing of it is left in the kernel" diff "$WORK/before" "$WORK/after"
+check "nothing of it is left in the kernel" unchanged "$WORK/before" network_state
 
 must "it starts again" daemon_start
-configuration >"$WORK/now"
-check "instances, pool4, static mappings and globals are back" diff "$WORK/configuration" "$WORK/now"
-sessions >"$WORK/now"
-check "sessions are back" diff "$WORK/sessions" "$WORK/now"
+check "instances, pool4, mappings and globals are back" unchanged "$WORK/configuration" configuration
+check "sessions are back" unchanged "$WORK/sessions" sessions
 touch "$WORK/idle.go"
 check "the idle connection goes on" ends_within 15 "$idle"
 check "with the same port" wait "$idle"

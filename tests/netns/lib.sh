@@ -338,6 +338,13 @@ between() { # VALUE LOW HIGH
 	if [ "$1" -lt "$2" ] || [ "$1" -gt "$3" ]; then echo "$1 is not in $2-$3"; return 1; fi
 }
 
+# The command prints the same as when its output was put into the file.
+unchanged() { # FILE COMMAND...
+	local file=$1
+	shift
+	"$@" >"$file.now" && diff "$file" "$file.now"
+}
+
 says() { # EXTENDED-EXPRESSION COMMAND...: the command succeeds and prints such a line
 	local expression=$1 status=0
 	shift
