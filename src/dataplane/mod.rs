@@ -26,6 +26,7 @@ mod message;
 mod mtu;
 mod netlink;
 mod queue;
+mod reinject;
 mod routes;
 mod sys;
 mod tun;

@@ -5,7 +5,7 @@
 //! what should have been translated is dropped there instead of leaving by the default route.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -102,6 +102,11 @@ impl Tun {
     pub(super) fn write(&self, frame: &[u8]) -> io::Result<()> {
         // The device takes a packet whole or not at all.
         (&self.0).write(frame).map(drop)
+    }
+
+    /// Writes a packet that lies in pieces, the first of which is the virtio header.
+    pub(super) fn write_pieces(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+        (&self.0).write_vectored(pieces).map(drop)
     }
 
     /// Reads a packet with its virtio header; says how long both are together.

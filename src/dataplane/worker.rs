@@ -9,7 +9,6 @@
 //! What comes out is written before the verdicts are given: a worker that dies between the two
 //! leaves a packet too many, not one too few.
 
-use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -21,6 +20,7 @@ use super::icmp;
 use super::message::Queued;
 use super::mtu::Mtus;
 use super::queue::{Queue, STRIDE};
+use super::reinject::Reinjector;
 use super::tun::{self, Tun};
 use super::{BURST, Error, Handler, Received, SendReport, Source, Verdict, monotonic};
 use crate::base::Tick;
@@ -47,6 +47,7 @@ pub(super) struct Worker {
     /// This one calls [`Handler::tick`].
     leads: bool,
     tun: Tun,
+    reinjector: Reinjector,
     icmp: icmp::Sender,
     wake: OwnedFd,
     commands: Receiver<Command>,
@@ -85,6 +86,7 @@ impl Worker {
             handler,
             leads,
             tun,
+            reinjector: Reinjector::default(),
             icmp: icmp::Sender::open(now)?,
             wake,
             commands,
@@ -277,14 +279,9 @@ impl Worker {
     /// Hands the output to the kernel.
     fn send(&mut self, now: Tick) -> Result<SendReport, Error> {
         let mut report = SendReport::default();
-        for frame in self.out.frames() {
-            if let Err(error) = self.tun.write(frame) {
-                if is_gone(&error) {
-                    return Err(Error::system("write to the TUN device")(error));
-                }
-                report.failed_packets += 1;
-            }
-        }
+        self.reinjector
+            .write(&self.tun, &self.out, &mut report)
+            .map_err(Error::system("write to the TUN device"))?;
         self.icmp.send(now, self.out.errors(), &mut report);
         Ok(report)
     }
@@ -309,9 +306,4 @@ fn received<'a>(queued: &Queued<'a>, mtus: &mut Mtus, now: Tick) -> Received<'a>
         ingress_mtu: mtu,
         reassembled,
     }
-}
-
-/// The device was deleted; it will not come back to this descriptor.
-fn is_gone(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EBADFD)
 }

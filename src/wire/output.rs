@@ -71,9 +71,10 @@ impl Output {
         Some(&self.bytes[range.start + HEADROOM..range.end])
     }
 
-    /// Each packet with its headroom in front, ready for the TUN device.
-    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        self.packets.iter().map(|r| &self.bytes[r.clone()])
+    /// The `index`-th packet with its headroom in front, ready for the TUN device.
+    pub fn frame(&self, index: usize) -> Option<&[u8]> {
+        let range = self.packets.get(index)?;
+        Some(&self.bytes[range.clone()])
     }
 
     /// Each packet, without the headroom.
@@ -101,7 +102,8 @@ mod tests {
         let mut out = Output::new();
         out.packet(2).copy_from_slice(&[1, 2]);
         out.packet(3).copy_from_slice(&[3, 4, 5]);
-        assert_eq!(out.frames().map(<[u8]>::len).collect::<Vec<_>>(), [12, 13]);
+        assert_eq!(out.frame(0).map(<[u8]>::len), Some(12));
+        assert_eq!(out.frame(1).map(<[u8]>::len), Some(13));
         out.truncate(1);
         assert_eq!(out.packets().collect::<Vec<_>>(), [[1, 2]]);
         assert_eq!(out.get(1), None);
