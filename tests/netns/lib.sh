@@ -31,7 +31,6 @@ chmod 755 "$WORK" # for programs that give up root
 mkdir "$WORK/files"
 STATE=$WORK/state
 BIN=$WORK/bin
-"$REPO/tools/link-commands" "$BIN" "$TYLO_BIN"
 PATH=$BIN:$PATH
 
 SERVER4=203.0.113.2
@@ -380,10 +379,13 @@ diagnose() {
 	done
 	case " ${NAMESPACES[*]} " in *" $PREFIX-gw "*) ;; *) return 0 ;; esac
 	echo "--- gateway"
-	gw nft list ruleset 2>&1 | head -n 80 || true
-	gw ip -br addr 2>&1 || true
-	jool stats display 2>&1 | head -n 40 || true
-	jool session display --numeric --tcp 2>&1 | head -n 20 || true
+	# Bounded, for the daemon may be what hangs, and whoever ends this script does not wait long.
+	local command
+	for command in "nft list ruleset" "ip -br addr" "jool stats display" \
+		"jool session display --numeric --tcp"; do
+		# shellcheck disable=SC2086 # words
+		timeout -k 1 2 ip netns exec "$PREFIX-gw" $command 2>&1 | head -n 80
+	done
 }
 
 leave() {
@@ -403,3 +405,5 @@ leave() {
 trap leave EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+
+"$REPO/tools/link-commands" "$BIN" "$TYLO_BIN"
