@@ -25,7 +25,9 @@ run() { # own|foreign
 		client $PYTHON "$HERE/udp.py" ask $SERVER6 7000 4000
 
 	watch resets server s0 'tcp[tcpflags] & tcp-rst != 0'
-	spawn client curl -gsS --fail -m 90 --limit-rate 1500k -o "$WORK/got" "http://[$SERVER6]:8080/ten"
+	# More than all buffers on the way hold, or the server would be done when the daemon is killed.
+	random_file more 24000000
+	spawn client curl -gsS --fail -m 90 --limit-rate 2400k -o "$WORK/got" "http://[$SERVER6]:8080/more"
 	local curl=$SPAWNED before
 	sleep 2
 	before=$(session)
@@ -36,7 +38,7 @@ run() { # own|foreign
 	check "the session has the same addresses and ports" says "^$before$" session
 	check "the download ends in time" ends_within 60 "$curl"
 	check "curl is content" wait "$curl"
-	check "what came is what was sent" cmp "$WORK/got" "$WORK/files/ten"
+	check "what came is what was sent" cmp "$WORK/got" "$WORK/files/more"
 	watch_end resets
 	check "no reset" nothing_seen resets
 	must "the daemon stops" daemon_stop
