@@ -9,7 +9,7 @@ fi
 TYLO_START_LIMIT=60 # the guest's processor is emulated
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
-session() { jool session display --tcp --numeric --csv | grep ',8080,.*,ESTABLISHED$' | cut -d , -f 2-9; }
+session() { jool session display --tcp --numeric --csv | grep "$1" | cut -d , -f 2-9; }
 
 run() { # own|foreign
 	gateway_up "$1"
@@ -30,12 +30,12 @@ run() { # own|foreign
 	spawn client curl -gsS --fail -m 90 --limit-rate 2400k -o "$WORK/got" "http://[$SERVER6]:8080/more"
 	local curl=$SPAWNED before
 	sleep 2
-	before=$(session)
+	before=$(session ',8080,.*,ESTABLISHED$')
 	must "the download has its session" equal "$(grep -c . <<<"$before")" 1
 	daemon_kill
 	sleep 1
 	must "the daemon starts again" daemon_start
-	check "the session has the same addresses and ports" says "^$before$" session
+	check "the session has the same addresses and ports" says "^$before$" session ,8080,
 	check "the download ends in time" ends_within 60 "$curl"
 	check "curl is content" wait "$curl"
 	check "what came is what was sent" cmp "$WORK/got" "$WORK/files/more"
