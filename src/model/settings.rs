@@ -275,11 +275,10 @@ pub fn parse_duration(text: &str) -> Result<u64, SettingError> {
             .and_then(|s| s.checked_add(digits(part).ok()?))
             .ok_or_else(bad)?;
     }
-    // One cap for all: far beyond any use, safe to add to any point in time, exact in JSON.
     seconds
         .checked_mul(1000)
         .and_then(|ms| ms.checked_add(millis))
-        .filter(|ms| *ms <= 1 << 53)
+        .filter(|ms| *ms <= LONGEST)
         .ok_or_else(bad)
 }
 
@@ -294,13 +293,16 @@ pub fn format_duration(ms: u64) -> String {
     }
 }
 
-fn minimum(key: &'static str, given: u64, minimum: u64) -> Result<u64, SettingError> {
+fn lifetime(key: &'static str, given: u64, minimum: u64) -> Result<u64, SettingError> {
     if given < minimum {
         return Err(SettingError::TooSmall {
             key,
             given: format_duration(given),
             minimum: format_duration(minimum),
         });
+    }
+    if given > LONGEST {
+        return Err(SettingError::Range(given.to_string(), minimum, LONGEST));
     }
     Ok(given)
 }
@@ -356,7 +358,7 @@ macro_rules! setting {
             get: |s| Value::Duration(s.$field),
             set: |s, v| match v {
                 Value::Duration(v) => {
-                    s.$field = minimum($key, v, $min)?;
+                    s.$field = lifetime($key, v, $min)?;
                     Ok(())
                 }
                 other => Err(other.unfit($key)),
@@ -368,6 +370,10 @@ macro_rules! setting {
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
+
+/// One cap for all durations, in milliseconds: far beyond any use, safe to add to any point in
+/// time, exact in JSON.
+const LONGEST: u64 = 1 << 53;
 
 /// RFC 1191 section 7.1, as Jool ships it.
 const DEFAULT_PLATEAUS: [u16; 11] = [
@@ -534,6 +540,7 @@ mod tests {
             ("f-args", Value::Number(16)),
             ("lowest-ipv6-mtu", Value::Number(1279)),
             ("udp-timeout", Value::Duration(60_000)),
+            ("udp-timeout", Value::Duration((1 << 53) + 1)),
             ("mtu-plateaus", Value::Plateaus(vec![0])),
             ("pool6", Value::Prefix6(None)),
             ("nothing", Value::Bool(true)),
