@@ -39,16 +39,11 @@ impl Nat64 {
                     is_static: bib.is_static,
                 })
             }));
-            all.extend(table.sessions().map(|(bib, session)| {
-                Change::Session(SessionState {
-                    protocol,
-                    v4: bib.v4,
-                    remote: session.remote,
-                    state: session.state,
-                    lifetime: session.lifetime,
-                    deadline: session.deadline,
-                })
-            }));
+            all.extend(
+                table.sessions().map(|(bib, session)| {
+                    Change::Session(SessionState::of(protocol, bib, session))
+                }),
+            );
         }
         all
     }

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use self::pool4::Pool4;
-use self::table::{BibId, SessionId, Table};
+use self::table::{Bib, BibId, Session, SessionId, Table};
 use self::tcp::{Lifetime, Side};
 use crate::base::counters::Counter;
 use crate::base::{Protocol, Tick, Transport4, Transport6};
@@ -68,6 +68,19 @@ pub struct SessionState {
     pub state: TcpState,
     pub lifetime: Lifetime,
     pub deadline: Tick,
+}
+
+impl SessionState {
+    fn of(protocol: Protocol, bib: &Bib, session: &Session) -> Self {
+        Self {
+            protocol,
+            v4: bib.v4,
+            remote: session.remote,
+            state: session.state,
+            lifetime: session.lifetime,
+            deadline: session.deadline,
+        }
+    }
 }
 
 /// An established connection that fell silent: its IPv6 end is asked whether it still exists
@@ -353,20 +366,10 @@ impl Nat64 {
     ) -> Result<(), Refusal> {
         let deadline = now.after(length(settings, lifetime));
         let table = &mut self.tables[protocol.index()];
-        if table
-            .add_session(bib, remote, state, lifetime, deadline)
-            .is_none()
-        {
+        let Some(id) = table.add_session(bib, remote, state, lifetime, deadline) else {
             return Err(Refusal::drop(Counter::Enomem));
-        }
-        self.changes.push(Change::Session(SessionState {
-            protocol,
-            v4: table.bib(bib).v4,
-            remote,
-            state,
-            lifetime,
-            deadline,
-        }));
+        };
+        self.report(protocol, id);
         Ok(())
     }
 
@@ -382,14 +385,14 @@ impl Nat64 {
     ) {
         let table = &mut self.tables[protocol.index()];
         let session = table.session(id);
-        let before = session.state;
+        let before = (session.state, session.lifetime);
         let (state, restart) = match protocol {
             Protocol::Tcp => {
-                let step = tcp::step(before, side, flags, settings.handle_rst_during_fin_rcv);
+                let step = tcp::step(before.0, side, flags, settings.handle_rst_during_fin_rcv);
                 (step.state, step.restart)
             }
-            Protocol::Udp => (before, Some(Lifetime::Udp)),
-            Protocol::Icmp => (before, Some(Lifetime::Icmp)),
+            Protocol::Udp => (before.0, Some(Lifetime::Udp)),
+            Protocol::Icmp => (before.0, Some(Lifetime::Icmp)),
         };
         if let Some(lifetime) = restart {
             table.restart(id, lifetime, now.after(length(settings, lifetime)));
@@ -397,7 +400,8 @@ impl Nat64 {
         let session = table.session_mut(id);
         session.state = state;
         // A busy session is reported now and then, not with every packet.
-        if state != before || session.deadline.0.abs_diff(session.reported.0) >= REPORT_AFTER {
+        let same = (state, session.lifetime) == before;
+        if !same || session.deadline.0.abs_diff(session.reported.0) >= REPORT_AFTER {
             session.reported = session.deadline;
             self.report(protocol, id);
         }
@@ -406,14 +410,8 @@ impl Nat64 {
     fn report(&mut self, protocol: Protocol, id: SessionId) {
         let table = &self.tables[protocol.index()];
         let session = table.session(id);
-        self.changes.push(Change::Session(SessionState {
-            protocol,
-            v4: table.bib_of(session).v4,
-            remote: session.remote,
-            state: session.state,
-            lifetime: session.lifetime,
-            deadline: session.deadline,
-        }));
+        let row = SessionState::of(protocol, table.bib_of(session), session);
+        self.changes.push(Change::Session(row));
     }
 
     fn expire_one(&mut self, now: Tick, settings: &Settings, protocol: Protocol, id: SessionId) {

@@ -319,6 +319,41 @@ fn lifetimes_follow_their_settings_at_once() {
     assert_eq!(nat64.next_deadline(), Some(Tick(121_000)));
 }
 
+#[test]
+fn another_lifetime_with_the_same_end_is_told_as_well() {
+    const FIN: TcpFlags = TcpFlags {
+        syn: false,
+        fin: true,
+        rst: false,
+    };
+    const RST: TcpFlags = TcpFlags {
+        syn: false,
+        fin: false,
+        rst: true,
+    };
+    let (mut nat64, mut changes) = (nat64(), Vec::new());
+    let settings = Settings {
+        handle_rst_during_fin_rcv: true,
+        ..Settings::default()
+    };
+    let (tcp, c, s) = (Protocol::Tcp, client(8, 5), server(1, 80));
+    let flow = out(tcp, c, s, SYN);
+    let v4 = nat64.outbound(Tick(0), &settings, flow).unwrap();
+    for (now, flags) in [(0, SYN), (0, FIN)] {
+        let answer = inc(tcp, s, v4, flags);
+        nat64.inbound(Tick(now), &settings, answer).unwrap();
+    }
+    nat64.drain_changes(&mut changes);
+    let late = Tick(settings.tcp_est_timeout - settings.tcp_trans_timeout);
+    let reset = inc(tcp, s, v4, RST);
+    nat64.inbound(late, &settings, reset).unwrap();
+    nat64.drain_changes(&mut changes);
+    let [Change::Session(told)] = changes[..] else {
+        panic!("{changes:?}");
+    };
+    assert_eq!(told.lifetime, Lifetime::TcpTransitory);
+}
+
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Event {
