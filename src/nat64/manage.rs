@@ -163,14 +163,21 @@ impl Nat64 {
         Ok(())
     }
 
-    /// Applies new settings to what lives already: lifetimes follow their settings at once.
+    /// Applies new settings to what lives already: lifetimes follow their settings at once, and
+    /// every session whose end moved is reported.
     pub fn retime(&mut self, old: &Settings, new: &Settings) {
         for protocol in Protocol::ALL {
+            let table = &mut self.tables[protocol.index()];
             for &lifetime in lifetimes(protocol) {
                 let (before, after) = (length(old, lifetime), length(new, lifetime));
-                if before != after {
-                    self.tables[protocol.index()].shift(lifetime, before, after);
+                if before == after {
+                    continue;
                 }
+                table.shift(lifetime, before, after);
+                let moved = table.sessions().filter(|(_, s)| s.lifetime == lifetime);
+                self.changes.extend(moved.map(|(bib, session)| {
+                    Change::Session(SessionState::of(protocol, bib, session))
+                }));
             }
         }
     }

@@ -294,11 +294,13 @@ impl Table {
             .min()
     }
 
-    /// Moves the deadlines of a whole lifetime, because its length was set anew.
+    /// Moves the deadlines of a whole lifetime, because its length was set anew. The caller
+    /// reports them.
     pub fn shift(&mut self, lifetime: Lifetime, old: u64, new: u64) {
         let mut next = self.timers[lifetime as usize].first;
         while let Some(session) = self.sessions.get_mut(next as usize) {
             session.deadline = Tick(session.deadline.0.saturating_add(new).saturating_sub(old));
+            session.reported = session.deadline;
             next = session.timer.next;
         }
     }

@@ -362,6 +362,8 @@ enum Event {
     Wait(u64),
     Add(Protocol, u8, u16, u16),
     Remove(Protocol, u16),
+    /// Other timeouts, in minutes, and another filter.
+    Configure(u64, bool),
     Restart,
 }
 
@@ -382,6 +384,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => prop::sample::select(vec![1, 3_000, 50_000, 200_000, 8_000_000]).prop_map(Event::Wait),
         1 => (protocol(), 0u8..6, 0u16..3, 61000u16..61012).prop_map(|(p, h, c, v)| Event::Add(p, h, c, v)),
         1 => (protocol(), 61000u16..61012).prop_map(|(p, v)| Event::Remove(p, v)),
+        1 => (2u64..20, any::<bool>()).prop_map(|(m, f)| Event::Configure(m, f)),
         1 => Just(Event::Restart),
     ]
 }
@@ -391,7 +394,7 @@ proptest! {
     /// promises, and a restart from the copy changes nothing.
     #[test]
     fn any_history_keeps_the_promises(events in prop::collection::vec(event(), 1..300)) {
-        let (mut nat64, settings) = (nat64(), Settings::default());
+        let (mut nat64, mut settings) = (nat64(), Settings::default());
         let mut now = Tick(1);
         let mut copy = Copy::default();
         let mut changes = Vec::new();
@@ -424,9 +427,20 @@ proptest! {
                     let v4 = Transport4::new([192, 0, 2, 1].into(), v);
                     let _ = nat64.bib_remove(p, None, Some(v4));
                 }
+                Event::Configure(minutes, filter) => {
+                    let new = Settings {
+                        udp_timeout: minutes * 60_000,
+                        tcp_trans_timeout: minutes * 120_000,
+                        address_dependent_filtering: filter,
+                        handle_rst_during_fin_rcv: filter,
+                        ..settings.clone()
+                    };
+                    nat64.retime(&settings, &new);
+                    settings = new;
+                }
                 Event::Restart => {
                     let mut next = self::nat64();
-                    copy.restore(&mut next, now);
+                    copy.restore(&mut next, now, &settings);
                     nat64 = next;
                 }
             }
@@ -484,7 +498,7 @@ impl Copy {
         prop_assert_eq!(keys(self), keys(&other));
         for (key, theirs) in &other.sessions {
             let ours = &self.sessions[key];
-            prop_assert_eq!(ours.state, theirs.state);
+            prop_assert_eq!((ours.state, ours.lifetime), (theirs.state, theirs.lifetime));
             prop_assert!(ours.deadline.0.abs_diff(theirs.deadline.0) < REPORT_AFTER);
             prop_assert!(self.mappings.contains_key(&(key.0, key.1)));
         }
@@ -495,14 +509,14 @@ impl Copy {
         Ok(())
     }
 
-    fn restore(&self, nat64: &mut Nat64, now: Tick) {
+    fn restore(&self, nat64: &mut Nat64, now: Tick, settings: &Settings) {
         for mapping in self.mappings.values() {
             assert!(nat64.import_mapping(*mapping));
         }
         let mut sessions: Vec<_> = self.sessions.values().collect();
         sessions.sort_by_key(|s| s.deadline);
         for session in sessions {
-            assert!(nat64.import_session(now, &Settings::default(), *session));
+            assert!(nat64.import_session(now, settings, *session));
         }
     }
 }
