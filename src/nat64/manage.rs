@@ -168,6 +168,9 @@ impl Nat64 {
     pub fn retime(&mut self, old: &Settings, new: &Settings) {
         for protocol in Protocol::ALL {
             let table = &mut self.tables[protocol.index()];
+            if !new.address_dependent_filtering {
+                table.forget_hosts();
+            }
             for &lifetime in lifetimes(protocol) {
                 let (before, after) = (length(old, lifetime), length(new, lifetime));
                 if before == after {

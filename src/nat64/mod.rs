@@ -189,7 +189,7 @@ impl Nat64 {
             flags,
         } = flow;
         let remote = peer(protocol, remote);
-        let table = &self.tables[protocol.index()];
+        let table = &mut self.tables[protocol.index()];
         let tcp = protocol == Protocol::Tcp;
         let Some(bib) = table.find_v4(v4) else {
             return Err(match (tcp, flags.syn) {
@@ -212,11 +212,7 @@ impl Nat64 {
             return Err(Refusal::drop(Counter::V4Syn));
         }
         //= rfc6146#section-3.5.1.2
-        if settings.address_dependent_filtering
-            && !table
-                .sessions_of(bib)
-                .any(|(_, session)| session.remote.addr == remote.addr)
-        {
+        if settings.address_dependent_filtering && !table.knows(bib, remote.addr) {
             return Err(Refusal {
                 reason: Counter::Adf,
                 verdict: if tcp {

@@ -9,6 +9,7 @@
 //! not static dies with its last session, no two entries share a transport address.
 
 use std::hash::{Hash, Hasher};
+use std::net::Ipv4Addr;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -63,6 +64,14 @@ struct Ends {
     last: u32,
 }
 
+/// How many sessions a BIB entry has with one IPv4 address; never 0.
+#[derive(Clone, Copy, Debug)]
+struct Host {
+    bib: u32,
+    addr: Ipv4Addr,
+    sessions: u32,
+}
+
 /// BIB and sessions of one protocol.
 pub struct Table {
     bibs: Slab<Bib>,
@@ -70,6 +79,8 @@ pub struct Table {
     by_v6: HashTable<u32>,
     by_v4: HashTable<u32>,
     by_peer: HashTable<u32>,
+    /// Made when first asked for: see [`Table::knows`].
+    hosts: Option<HashTable<Host>>,
     /// One list a lifetime.
     timers: [Ends; LIFETIMES],
     hasher: SipHasher13,
@@ -84,6 +95,7 @@ impl Table {
             by_v6: HashTable::new(),
             by_v4: HashTable::new(),
             by_peer: HashTable::new(),
+            hosts: None,
             timers: [Ends {
                 first: NONE,
                 last: NONE,
@@ -148,15 +160,29 @@ impl Table {
         found.copied().map(SessionId)
     }
 
-    /// The sessions of a BIB entry, in no particular order.
-    pub fn sessions_of(&self, bib: BibId) -> impl Iterator<Item = (SessionId, &Session)> {
-        let mut next = self.bib(bib).first;
-        std::iter::from_fn(move || {
-            let session = self.sessions.get(next as usize)?;
-            let id = SessionId(next);
-            next = session.sibling.next;
-            Some((id, session))
-        })
+    /// Whether a BIB entry has a session with this address, whatever the port.
+    ///
+    /// Strangers make us ask, so that the answer must not cost more the more sessions there are.
+    /// The first question makes an index, which is kept up to date until [forgotten].
+    ///
+    /// [forgotten]: Self::forget_hosts
+    pub fn knows(&mut self, bib: BibId, addr: Ipv4Addr) -> bool {
+        let hosts = self.hosts.get_or_insert_with(|| {
+            let mut hosts = HashTable::new();
+            for (_, session) in &self.sessions {
+                greet(&mut hosts, &self.hasher, session.bib, session.remote.addr);
+            }
+            hosts
+        });
+        let hash = hash_with(&self.hasher, &(bib.0, addr));
+        hosts
+            .find(hash, |h| h.bib == bib.0 && h.addr == addr)
+            .is_some()
+    }
+
+    /// Gives back the memory that [`Table::knows`] needs.
+    pub fn forget_hosts(&mut self) {
+        self.hosts = None;
     }
 
     /// Adds a mapping; `None` when either side belongs to another one or the table is full.
@@ -255,6 +281,9 @@ impl Table {
             let session = &sessions[*i as usize];
             hash_with(hasher, &(session.bib, session.remote))
         });
+        if let Some(hosts) = &mut self.hosts {
+            greet(hosts, &self.hasher, bib.0, remote.addr);
+        }
         self.link_timer(id);
         Some(SessionId(id))
     }
@@ -348,6 +377,9 @@ impl Table {
         if let Ok(found) = self.by_peer.find_entry(hash, |i| *i == id) {
             found.remove();
         }
+        if let Some(hosts) = &mut self.hosts {
+            part(hosts, &self.hasher, session.bib, session.remote.addr);
+        }
         let Link { prev, next } = session.sibling;
         match self.sessions.get_mut(prev as usize) {
             Some(before) => before.sibling.next = next,
@@ -365,6 +397,32 @@ impl Table {
 
     fn peer_hash(&self, bib: u32, remote: Transport4) -> u64 {
         self.hash(&(bib, remote))
+    }
+}
+
+/// Counts a session with a host.
+fn greet(hosts: &mut HashTable<Host>, hasher: &SipHasher13, bib: u32, addr: Ipv4Addr) {
+    let slot = hosts.entry(
+        hash_with(hasher, &(bib, addr)),
+        |h| h.bib == bib && h.addr == addr,
+        |h| hash_with(hasher, &(h.bib, h.addr)),
+    );
+    let new = Host {
+        bib,
+        addr,
+        sessions: 0,
+    };
+    slot.or_insert(new).into_mut().sessions += 1;
+}
+
+/// Takes back what [`greet`] counted.
+fn part(hosts: &mut HashTable<Host>, hasher: &SipHasher13, bib: u32, addr: Ipv4Addr) {
+    let hash = hash_with(hasher, &(bib, addr));
+    if let Ok(mut found) = hosts.find_entry(hash, |h| h.bib == bib && h.addr == addr) {
+        found.get_mut().sessions -= 1;
+        if found.get().sessions == 0 {
+            found.remove();
+        }
     }
 }
 
@@ -460,10 +518,31 @@ mod tests {
             session(&mut table, bib, port, port.into());
         }
         let kept = session(&mut table, other, 1, 1);
-        assert_eq!(table.sessions_of(bib).count(), 100);
+        assert_eq!(table.session_count(), 101);
         table.purge_bib(bib);
         assert_eq!(table.session_count(), 1);
         assert_eq!(table.find_session(other, v4(1)), Some(kept));
         assert_eq!(table.due(Lifetime::Udp, Tick(9)), Some(kept));
+    }
+
+    #[test]
+    fn hosts_are_known_as_long_as_they_have_sessions() {
+        let mut table = table();
+        let bib = table.add_bib(v6(1), v4(1), false).unwrap();
+        let other = table.add_bib(v6(2), v4(2), false).unwrap();
+        let addr = v4(0).addr;
+        let before = session(&mut table, bib, 10, 10);
+        assert!(table.knows(bib, addr) && !table.knows(other, addr));
+        assert!(!table.knows(bib, Ipv4Addr::LOCALHOST));
+        let after = session(&mut table, bib, 20, 20);
+        table.remove_session(before);
+        assert!(table.knows(bib, addr));
+        table.remove_session(after);
+        assert!(!table.knows(bib, addr));
+        session(&mut table, other, 10, 10);
+        table.forget_hosts();
+        assert!(table.knows(other, addr));
+        table.purge_bib(other);
+        assert!(table.hosts.unwrap().is_empty());
     }
 }
