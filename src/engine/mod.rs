@@ -24,6 +24,8 @@ pub struct Instance {
     nat64: Nat64,
     counters: Counters,
     identification: u16,
+    /// The latest time that was heard of.
+    now: Tick,
     /// Holds a packet between the two passes of a hairpin.
     scratch: Vec<u8>,
 }
@@ -57,6 +59,7 @@ impl Instance {
             nat64: Nat64::new(key),
             counters: Counters::default(),
             identification: u16::from_ne_bytes([key[0], key[1]]),
+            now: Tick::default(),
             scratch: Vec::new(),
         }
     }
@@ -111,6 +114,7 @@ impl Instance {
 
     /// Handles a packet that starts with its IP header. What is to be sent is added to `out`.
     pub fn handle(&mut self, now: Tick, meta: &Meta, packet: &[u8], out: &mut Output) -> Outcome {
+        let now = self.clock(now);
         let result = match version(packet) {
             Some(6) => {
                 self.counters.count(Counter::Received6);
@@ -142,6 +146,7 @@ impl Instance {
     /// Ends at most `budget` sessions that are due; true when more are due. Probes of silent
     /// connections are added to `out`.
     pub fn expire(&mut self, now: Tick, budget: usize, out: &mut Output) -> bool {
+        let now = self.clock(now);
         let more = self.nat64.expire(now, &self.settings, budget);
         let Some(pool6) = self.settings.pool6 else {
             return more;
@@ -154,6 +159,14 @@ impl Instance {
 
     pub fn next_deadline(&self) -> Option<Tick> {
         self.nat64.next_deadline()
+    }
+
+    /// The time, which does not go back. A worker looks at its clock before it waits for its turn;
+    /// with an older time each of its sessions would be sorted in behind all that others began
+    /// meanwhile.
+    fn clock(&mut self, now: Tick) -> Tick {
+        self.now = self.now.max(now);
+        self.now
     }
 
     /// Takes what happened to the tables since the last call; `into` is emptied first.

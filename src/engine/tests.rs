@@ -304,6 +304,24 @@ fn a_packet_without_a_queue_finds_its_instance() {
     assert!(!rig.instance.concerns(&[0x60]) && !rig.instance.concerns(&[]));
 }
 
+/// Two workers share an instance; the one that waited for it brings an older time.
+#[test]
+fn time_does_not_go_back() {
+    let mut rig = Rig::new();
+    for (source, now) in [(1, 1_000), (2, 990), (3, 1_000)] {
+        rig.now = Tick(now);
+        rig.translate(&udp([source, 53], b"").over6(A6, B6));
+    }
+    let mut changes = Vec::new();
+    rig.instance.drain_changes(&mut changes);
+    let deadlines = changes.iter().filter_map(|change| match change {
+        Change::Session(session) => Some(session.deadline),
+        Change::Mapping(_) | Change::MappingGone { .. } | Change::SessionGone { .. } => None,
+    });
+    let expected = Tick(1_000).after(rig.instance.settings().udp_timeout);
+    assert_eq!(deadlines.collect::<Vec<_>>(), [expected; 3]);
+}
+
 /// One million packets, from noise to nearly right, into an instance with live sessions: each
 /// ends translated, dropped or left alone, and whatever comes out is sound.
 #[test]
