@@ -337,7 +337,9 @@ impl Instance {
             return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
         let packet = Packet4::parse(bytes)?;
-        if let Some(refusal) = packet.refusal {
+        if let Some(refusal) = packet.refusal
+            && self.is_ours(&packet)
+        {
             return Err(refusal);
         }
         let plan = match packet.l4 {
@@ -363,6 +365,24 @@ impl Instance {
             L4::LaterFragment => return Err(Refusal::drop(Counter::Hdr4)),
         };
         xlat::four_to_six(&packet, &plan, &self.rules(meta), out)
+    }
+
+    /// Whether a packet to one of our addresses is for us and not for the host that shares it.
+    fn is_ours(&self, packet: &Packet4<'_>) -> bool {
+        let (protocol, addr, port) = match packet.l4 {
+            L4::Tcp { dst, .. } => (Protocol::Tcp, packet.dst, dst),
+            L4::Udp { dst, .. } => (Protocol::Udp, packet.dst, dst),
+            L4::Echo { identifier, .. } => (Protocol::Icmp, packet.dst, identifier),
+            L4::Error { inner, .. } => match inner_ports(&inner) {
+                Ok((protocol, port, _)) => (protocol, inner.src, port),
+                Err(_) => return false,
+            },
+            L4::Other => return false,
+            // Fragments do not say; whole messages of other kinds are the host's.
+            L4::Icmp { .. } | L4::LaterFragment => return packet.fragment.is_some(),
+        };
+        let v4 = Transport4::new(addr, port);
+        self.nat64.pool4().contains(protocol, v4)
     }
 
     fn flow_in(

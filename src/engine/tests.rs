@@ -322,6 +322,24 @@ fn time_does_not_go_back() {
     assert_eq!(deadlines.collect::<Vec<_>>(), [expected; 3]);
 }
 
+#[test]
+fn a_source_route_to_the_host_itself_is_its_own_business() {
+    let mut rig = Rig::new();
+    let routed = |port| {
+        let mut packet = udp([53, port], b"").over4(B4, POOL4);
+        packet.splice(20..20, [131, 7, 4, 198, 51, 100, 1, 0]);
+        packet[0] = 0x47;
+        packet[3] += 8;
+        packet
+    };
+    let own = rig.handle(&routed(123));
+    assert_eq!(own, Outcome::NotOurs(Counter::Pool4Mismatch));
+    assert!(rig.out.errors().is_empty());
+    let ours = rig.handle(&routed(61001));
+    assert_eq!(ours, Outcome::Dropped(Counter::FourSixSrcRoute));
+    assert_eq!(rig.out.errors().len(), 1);
+}
+
 /// One million packets, from noise to nearly right, into an instance with live sessions: each
 /// ends translated, dropped or left alone, and whatever comes out is sound.
 #[test]
