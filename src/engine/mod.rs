@@ -198,6 +198,9 @@ impl Instance {
         if pool6.contains(packet.src) {
             return Err(Refusal::drop(Counter::HairpinLoop));
         }
+        if !is_one_host4(dst4) {
+            return Err(Refusal::drop(Counter::UntranslatableDst6));
+        }
         if let Some(refusal) = packet.refusal {
             return Err(refusal);
         }
@@ -264,6 +267,9 @@ impl Instance {
         remote: (Ipv4Addr, u16),
         flags: TcpFlags,
     ) -> Result<(Plan<Ipv4Addr>, Protocol, Transport4), Refusal> {
+        if !is_routed6(client.0) {
+            return Err(Refusal::accept(Counter::SixFourDst));
+        }
         let flow = Outbound {
             protocol,
             client: Transport6::new(client.0, client.1),
@@ -337,6 +343,9 @@ impl Instance {
             return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
         let packet = Packet4::parse(bytes)?;
+        if !is_one_host4(packet.src) {
+            return Err(Refusal::accept(Counter::FourSixSrc));
+        }
         if let Some(refusal) = packet.refusal
             && self.is_ours(&packet)
         {
@@ -513,6 +522,23 @@ fn destination6(packet: &[u8]) -> Option<Ipv6Addr> {
 fn destination4(packet: &[u8]) -> Option<Ipv4Addr> {
     let octets: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
     Some(octets.into())
+}
+
+/// Whether routers may forward packets from this address (RFC 4291 section 2.5). The kernel sees
+/// to that for packets it forwards, but translated ones it sees in the other family only.
+//= rfc4291#section-2.5.6
+const fn is_routed6(addr: Ipv6Addr) -> bool {
+    !(addr.is_unspecified()
+        || addr.is_loopback()
+        || addr.is_unicast_link_local()
+        || addr.is_multicast())
+}
+
+/// Whether packets may come from and go to this address through a router: not "this network",
+/// loopback, multicast or broadcast. The kernel's own check is evaded as above.
+//= rfc1122#section-3.2.1.3
+const fn is_one_host4(addr: Ipv4Addr) -> bool {
+    !(addr.octets()[0] == 0 || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast())
 }
 
 const NO_FLAGS: TcpFlags = TcpFlags {

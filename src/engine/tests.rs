@@ -340,6 +340,31 @@ fn a_source_route_to_the_host_itself_is_its_own_business() {
     assert_eq!(rig.out.errors().len(), 1);
 }
 
+//= rfc4291#section-2.5.6
+//= rfc1122#section-3.2.1.3
+//= type=test
+/// The kernel would drop these, but it sees them only after us, in the other family.
+#[test]
+fn addresses_that_are_no_single_host_are_not_translated() {
+    let mut rig = Rig::new();
+    for source in ["::", "::1", "fe80::1", "ff02::1"] {
+        let packet = udp([1, 2], b"").over6(source.parse().unwrap(), B6);
+        let outcome = rig.handle(&packet);
+        assert_eq!(outcome, Outcome::NotOurs(Counter::SixFourDst), "{source}");
+    }
+    let pool6 = rig.instance.settings().pool6.unwrap();
+    for host in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"] {
+        let host = host.parse().unwrap();
+        let packet = udp([1, 2], b"").over6(A6, pool6.embed(host));
+        let outcome = rig.handle(&packet);
+        assert_eq!(outcome, Outcome::Dropped(Counter::UntranslatableDst6));
+        let packet = udp([1, 61001], b"").over4(host, POOL4);
+        let outcome = rig.handle(&packet);
+        assert_eq!(outcome, Outcome::NotOurs(Counter::FourSixSrc), "{host}");
+    }
+    assert_eq!(rig.count(Counter::Sessions), 0);
+}
+
 /// One million packets, from noise to nearly right, into an instance with live sessions: each
 /// ends translated, dropped or left alone, and whatever comes out is sound.
 #[test]
