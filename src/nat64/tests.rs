@@ -410,7 +410,12 @@ proptest! {
                 Event::In(p, v, s, f) => {
                     let v4 = Transport4::new([192, 0, 2, 1].into(), v);
                     let mapped = nat64.mapped_v6(p, v4);
-                    if let Ok(got) = nat64.inbound(now, &settings, inc(p, server(s, 80), v4, f)) {
+                    let known = copy.knows(p, v4, server(s, 80));
+                    let got = nat64.inbound(now, &settings, inc(p, server(s, 80), v4, f));
+                    if settings.address_dependent_filtering && (p != Protocol::Tcp || f.syn) {
+                        prop_assert_eq!(got.is_ok(), known, "strangers stay outside");
+                    }
+                    if let Ok(got) = got {
                         prop_assert_eq!(Some(got), mapped);
                     }
                 }
@@ -488,6 +493,12 @@ impl Copy {
                 }
             }
         }
+    }
+
+    fn knows(&self, protocol: Protocol, v4: Transport4, remote: Transport4) -> bool {
+        self.sessions
+            .keys()
+            .any(|(p, m, r)| (*p, *m, r.addr) == (protocol, v4, remote.addr))
     }
 
     fn compare(&self, nat64: &Nat64) -> Result<(), TestCaseError> {
