@@ -59,7 +59,12 @@ impl Change {
             }
             Header::Udp => {
                 self.swap_ports(bytes);
-                self.update_at(bytes, 6, update_udp);
+                // No checksum: IPv4 allows it, and tunnels over IPv6 do it (RFC 6935). An update would
+                // make a wrong one of it.
+                self.update_at(bytes, 6, |old, removed, added| match old {
+                    0 => 0,
+                    _ => update_udp(old, removed, added),
+                });
             }
             Header::Echo { request } => {
                 let [kind, other] = echo;

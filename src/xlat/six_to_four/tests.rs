@@ -125,6 +125,13 @@ fn udp_checksums_never_become_zero() {
 }
 
 #[test]
+fn udp_without_a_checksum_stays_without() {
+    let mut packet = udp([1, 2], b"tunnel").over6(A6, B6);
+    packet[46..48].copy_from_slice(&[0, 0]);
+    assert_eq!(translated(&packet)[26..28], [0, 0]);
+}
+
+#[test]
 //= rfc7915#section-5.1.1
 //= type=test
 fn fragment_fields_follow_the_fragment_header() {
