@@ -294,7 +294,10 @@ impl Writer {
             }
             Config::Remove(id) => {
                 tx.execute("DELETE FROM instance WHERE id = ?1", [id.0])?;
+                tx.commit()?;
+                // Not before: an instance that could not be removed lives on.
                 self.removed.insert(id);
+                return Ok(());
             }
             Config::Settings(id, settings) => {
                 tx.execute(

@@ -284,3 +284,26 @@ fn wait(done: impl Fn() -> bool) {
     }
     panic!("waited for five seconds");
 }
+
+#[test]
+fn an_instance_that_could_not_be_removed_goes_on() {
+    let dir = Dir::new("unremoved");
+    {
+        let (store, _) = Store::open(&dir.0, clock).unwrap();
+        let id = add(&store);
+        let other = Connection::open(dir.0.join("state.db")).unwrap();
+        // Fails at the commit, as a full disk does.
+        other
+            .execute_batch(
+                "CREATE TABLE holder (instance REFERENCES instance DEFERRABLE INITIALLY DEFERRED);
+                 INSERT INTO holder VALUES (7)",
+            )
+            .unwrap();
+        store.configure(Config::Remove(id)).unwrap_err();
+        store.journal(id, vec![Change::Mapping(mapping(1, true))]);
+        store.replace(id, vec![Change::Mapping(mapping(2, true))]);
+        store.journal(id, vec![Change::Mapping(mapping(3, true))]);
+    }
+    let (_store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(saved[0].mappings, [mapping(2, true), mapping(3, true)]);
+}
