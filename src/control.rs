@@ -46,11 +46,9 @@ pub fn bind() -> io::Result<unix::UnixListener> {
 pub async fn serve(listener: unix::UnixListener, service: Arc<dyn Service>) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let admins = group_id(ADMIN_GROUP);
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+    let admin_seats = Arc::new(Semaphore::new(CONNECTIONS));
+    let guest_seats = Arc::new(Semaphore::new(GUESTS));
     loop {
-        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
-            return Ok(());
-        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -59,25 +57,47 @@ pub async fn serve(listener: unix::UnixListener, service: Arc<dyn Service>) -> i
                 continue;
             }
         };
+        let admin = is_admin(&stream, admins);
+        let seats = Arc::clone(if admin { &admin_seats } else { &guest_seats });
         let service = Arc::clone(&service);
         tokio::spawn(async move {
-            if let Err(error) = converse(stream, service, admins).await {
+            let result = if admin {
+                let _seat = seats.acquire_owned().await;
+                converse(stream, service, true).await
+            } else if let Ok(_seat) = seats.try_acquire_owned() {
+                let talk = converse(stream, service, false);
+                tokio::time::timeout(GUEST_TIME, talk)
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            } else {
+                turn_away(stream).await
+            };
+            if let Err(error) = result {
                 tracing::debug!(%error, "a control connection broke");
             }
-            drop(seat);
         });
     }
 }
 
-async fn converse(
-    stream: UnixStream,
-    service: Arc<dyn Service>,
-    admins: Option<u32>,
-) -> io::Result<()> {
-    let peer = stream.peer_cred()?;
-    let admin = peer.uid() == 0
-        || admins
-            .is_some_and(|gid| peer.gid() == gid || peer_groups(stream.as_fd()).contains(&gid));
+/// Whether root or a member of the group is at the other end.
+fn is_admin(stream: &UnixStream, admins: Option<u32>) -> bool {
+    stream.peer_cred().is_ok_and(|peer| {
+        peer.uid() == 0
+            || admins
+                .is_some_and(|gid| peer.gid() == gid || peer_groups(stream.as_fd()).contains(&gid))
+    })
+}
+
+async fn turn_away(mut stream: UnixStream) -> io::Result<()> {
+    let message = format!("{GUESTS} users without rights are served already; try again later");
+    let failure = Failure {
+        code: EAGAIN,
+        message,
+    };
+    stream.write_all(&encode(&Reply::Error(failure))).await
+}
+
+async fn converse(stream: UnixStream, service: Arc<dyn Service>, admin: bool) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
@@ -186,11 +206,19 @@ fn peer_groups(socket: BorrowedFd<'_>) -> Vec<u32> {
 /// Members may do what root may.
 const ADMIN_GROUP: &str = "tylo";
 
-/// How many commands are served at a time; more wait.
+/// How many commands of administrators are served at a time; more wait.
 const CONNECTIONS: usize = 64;
+
+/// How many others are served at a time, so that they cannot keep administrators waiting; more
+/// are turned away.
+const GUESTS: usize = 16;
+
+/// How long one of them may stay.
+const GUEST_TIME: Duration = Duration::from_secs(10);
 
 /// How many replies may wait for a slow reader.
 const REPLIES: usize = 4;
 
+const EAGAIN: u8 = libc::EAGAIN as u8;
 const EPERM: u8 = libc::EPERM as u8;
 const EPROTO: u8 = libc::EPROTO as u8;

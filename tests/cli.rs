@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -88,6 +89,33 @@ fn a_full_disk_is_an_error() {
         .unwrap();
     assert_eq!(out.status.code(), Some(28), "ENOSPC");
     assert!(text(&out.stderr).starts_with("Error: "), "{out:?}");
+}
+
+#[test]
+fn idle_users_do_not_keep_root_waiting() {
+    let Some(mut lab) = Lab::new("idle") else {
+        return;
+    };
+    lab.start();
+    let script = "import socket\nall = []\n\
+                  for _ in range(100):\n\
+                  \x20 s = socket.socket(socket.AF_UNIX)\n  s.connect('\\0tylo')\n  all.append(s)\n\
+                  print(all[-1].recv(999).decode(), flush=True)\ninput()";
+    let mut command = lab.inside();
+    command.args(["setpriv", "--reuid", "65534", "--clear-groups"]);
+    command.args(["/usr/bin/python3", "-c", script]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut idle = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(idle.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("try again later"), "{line}");
+    let begun = Instant::now();
+    lab.must("jool instance display");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    drop(idle.stdin.take());
+    idle.wait().unwrap();
 }
 
 /// Carries the steps out and reports every difference at the end.
