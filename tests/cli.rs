@@ -92,6 +92,23 @@ fn a_full_disk_is_an_error() {
 }
 
 #[test]
+fn a_static_mapping_survives_a_kill_at_once() {
+    let Some(mut lab) = Lab::new("kill") else {
+        return;
+    };
+    lab.start();
+    lab.must("jool instance add --pool6 64:ff9b::/96");
+    lab.must("jool pool4 add --tcp 192.0.2.1 1-1000");
+    lab.must("jool bib add --tcp 2001:db8::1#1 192.0.2.1#5");
+    let mut daemon = lab.daemon.take().unwrap();
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    lab.start();
+    let shown = lab.must("jool bib display --tcp --numeric");
+    assert!(shown.contains("2001:db8::1#1"), "{shown}");
+}
+
+#[test]
 fn idle_users_do_not_keep_root_waiting() {
     let Some(mut lab) = Lab::new("idle") else {
         return;

@@ -238,7 +238,13 @@ impl Gateway {
             failure(code, error.to_string())
         })?;
         self.traffic.publish(slot, &mut instance);
-        Ok(())
+        drop(instance);
+        self.traffic.store.flush(slot.id).map_err(|error| {
+            failure(
+                libc::EIO,
+                format!("{error}; the change is in force but does not outlive the daemon until it is written"),
+            )
+        })
     }
 
     /// Puts rules and routes for all instances into force.

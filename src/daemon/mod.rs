@@ -142,11 +142,21 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let result = serve(options, &gateway, listener);
     // After a failure the rules stay, as they do when the daemon is killed: what they divert waits
     // for the next daemon and does not leak past it.
-    stop(gateway, options.keep_rules || result.is_err())?;
-    for slot in traffic.slots().iter() {
-        traffic.save(slot);
-    }
+    let stopped = stop(gateway, options.keep_rules || result.is_err());
+    let saved = save(&traffic);
     tracing::info!("stopped");
+    result.and(stopped).and(saved)
+}
+
+/// Writes what all instances have, whatever else went wrong.
+fn save(traffic: &Traffic) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    for slot in traffic.slots().iter() {
+        let saved = traffic.finish(slot);
+        let saved =
+            saved.with_context(|| format!("the sessions of instance '{}' may be lost", slot.name));
+        result = result.and(saved);
+    }
     result
 }
 

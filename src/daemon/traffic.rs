@@ -14,7 +14,7 @@ use crate::dataplane::{Handler, Received, SendReport, Source, Verdict};
 use crate::engine::{Instance, Meta, Outcome};
 use crate::model::{Flavour, Framework};
 use crate::nat64::Change;
-use crate::store::{InstanceId, Store};
+use crate::store::{self, InstanceId, Store};
 use crate::wire::output::Output;
 
 /// An instance in service.
@@ -135,8 +135,14 @@ impl Traffic {
         }
     }
 
+    /// Writes everything an instance has to disk and waits for it, once there is no more traffic.
+    pub(super) fn finish(&self, slot: &Slot) -> Result<(), store::Error> {
+        let snapshot = slot.lock().nat64().snapshot();
+        self.store.save(slot.id, snapshot)
+    }
+
     /// Writes everything an instance has to disk.
-    pub(super) fn save(&self, slot: &Slot) {
+    fn save(&self, slot: &Slot) {
         let mut instance = slot.lock();
         self.publish(slot, &mut instance);
         self.store.replace(slot.id, instance.nat64().snapshot());

@@ -54,7 +54,12 @@ enum Message {
     Config(Config, mpsc::Sender<Result<(), Error>>),
     Changes(InstanceId, Vec<Change>),
     /// Everything an instance has, in place of what is stored.
-    Replace(InstanceId, Vec<Change>),
+    Replace(
+        InstanceId,
+        Vec<Change>,
+        Option<mpsc::Sender<Result<(), Error>>>,
+    ),
+    Flush(InstanceId, mpsc::Sender<Result<(), Error>>),
 }
 
 #[derive(Default)]
@@ -100,11 +105,34 @@ impl Store {
     /// # Errors
     /// It is not on disk.
     pub fn configure(&self, config: Config) -> Result<(), Error> {
+        self.ask(|reply| Message::Config(config, reply))
+    }
+
+    /// Returns when everything taken of an instance is on disk.
+    ///
+    /// # Errors
+    /// Not all of it is.
+    pub fn flush(&self, instance: InstanceId) -> Result<(), Error> {
+        self.ask(|reply| Message::Flush(instance, reply))
+    }
+
+    /// Like [`replace`](Self::replace), but waits for the disk: for the end.
+    ///
+    /// # Errors
+    /// The snapshot is not on disk.
+    pub fn save(&self, instance: InstanceId, snapshot: Vec<Change>) -> Result<(), Error> {
+        let count = snapshot.len() as u64;
+        self.shared.backlog.fetch_add(count, Ordering::Relaxed);
+        self.ask(|reply| Message::Replace(instance, snapshot, Some(reply)))
+    }
+
+    fn ask(
+        &self,
+        message: impl FnOnce(mpsc::Sender<Result<(), Error>>) -> Message,
+    ) -> Result<(), Error> {
         let (reply, answer) = mpsc::channel();
         let sender = self.sender.as_ref().ok_or(Error::Gone)?;
-        sender
-            .send(Message::Config(config, reply))
-            .map_err(|_| Error::Gone)?;
+        sender.send(message(reply)).map_err(|_| Error::Gone)?;
         answer.recv().map_err(|_| Error::Gone)?
     }
 
@@ -116,7 +144,9 @@ impl Store {
 
     /// Takes everything an instance has, in place of what is stored. Never waits either.
     pub fn replace(&self, instance: InstanceId, snapshot: Vec<Change>) {
-        self.send(instance, snapshot, Message::Replace);
+        self.send(instance, snapshot, |id, all| {
+            Message::Replace(id, all, None)
+        });
     }
 
     /// The instances whose copy on disk has gaps and that shall be [replaced](Self::replace).
@@ -200,13 +230,27 @@ impl Writer {
                     Message::Changes(id, changes) => {
                         batch.extend(changes.into_iter().map(|change| (id, change)));
                     }
-                    Message::Replace(id, snapshot) => {
-                        self.commit(&mut batch);
-                        self.replace(id, snapshot);
+                    Message::Replace(id, snapshot, reply) => {
+                        // A failure is counted and complained about.
+                        let _ = self.commit(&mut batch);
+                        let result = self.replace(id, snapshot);
+                        if let Some(reply) = reply {
+                            let _ = reply.send(result.map_err(Error::from));
+                        }
+                    }
+                    Message::Flush(id, reply) => {
+                        let result = self.commit(&mut batch).map_err(Error::from);
+                        let gaps = self.shared.resync().contains(&id);
+                        let result = if gaps {
+                            result.and(Err(Error::Gaps))
+                        } else {
+                            result
+                        };
+                        let _ = reply.send(result);
                     }
                     Message::Config(config, reply) => {
                         // In order: an instance must exist before it has sessions.
-                        self.commit(&mut batch);
+                        let _ = self.commit(&mut batch);
                         // Whoever asked may have given up waiting.
                         let _ = reply.send(self.configure(config));
                     }
@@ -216,13 +260,13 @@ impl Writer {
                     next = receiver.recv_timeout(left).ok();
                 }
             }
-            self.commit(&mut batch);
+            let _ = self.commit(&mut batch);
         }
     }
 
-    fn commit(&mut self, batch: &mut Vec<(InstanceId, Change)>) {
+    fn commit(&mut self, batch: &mut Vec<(InstanceId, Change)>) -> rusqlite::Result<()> {
         if batch.is_empty() {
-            return;
+            return Ok(());
         }
         let count = batch.len() as u64;
         let clock = (self.clock)();
@@ -233,17 +277,19 @@ impl Writer {
             }
             tx.commit()
         };
-        if let Err(error) = write() {
-            self.complain(&error);
+        let result = write();
+        if let Err(error) = &result {
+            self.complain(error);
             for (id, _) in batch.iter() {
                 self.shared.lose(*id, 1);
             }
         }
         self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
         batch.clear();
+        result
     }
 
-    fn replace(&mut self, id: InstanceId, mut snapshot: Vec<Change>) {
+    fn replace(&mut self, id: InstanceId, mut snapshot: Vec<Change>) -> rusqlite::Result<()> {
         let count = snapshot.len() as u64;
         if self.removed.contains(&id) {
             snapshot.clear();
@@ -258,11 +304,13 @@ impl Writer {
             }
             tx.commit()
         };
-        if let Err(error) = write() {
-            self.complain(&error);
+        let result = write();
+        if let Err(error) = &result {
+            self.complain(error);
             self.shared.lose(id, count);
         }
         self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
+        result
     }
 
     fn configure(&mut self, config: Config) -> Result<(), Error> {

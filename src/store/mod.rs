@@ -94,6 +94,8 @@ pub enum Error {
     Instance(String, &'static str, String),
     #[error("cannot write to the database: {0}")]
     Write(#[from] rusqlite::Error),
+    #[error("the database lacks earlier changes, which are written as soon as the disk allows")]
+    Gaps,
     #[error("the database writer is gone")]
     Gone,
 }

@@ -307,3 +307,32 @@ fn an_instance_that_could_not_be_removed_goes_on() {
     let (_store, saved) = Store::open(&dir.0, clock).unwrap();
     assert_eq!(saved[0].mappings, [mapping(2, true), mapping(3, true)]);
 }
+
+#[test]
+fn whoever_waits_for_the_disk_is_told_when_it_fails() {
+    let dir = Dir::new("wait");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = add(&store);
+    let change = || vec![Change::Mapping(mapping(1, true))];
+    store.journal(id, change());
+    store.flush(id).unwrap();
+    let other = Connection::open(dir.0.join("state.db")).unwrap();
+    let stored = || -> i64 {
+        other
+            .query_row("SELECT count(*) FROM bib", [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(stored(), 1, "on disk when flush returns");
+    other
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON bib BEGIN SELECT raise(ABORT, 'full'); END",
+        )
+        .unwrap();
+    store.journal(id, change());
+    assert!(matches!(store.flush(id), Err(Error::Write(_))));
+    assert!(matches!(store.flush(id), Err(Error::Gaps)));
+    assert!(matches!(store.save(id, change()), Err(Error::Write(_))));
+    other.execute_batch("DROP TRIGGER full").unwrap();
+    store.save(id, change()).unwrap();
+    assert_eq!(store.backlog(), 0);
+}
