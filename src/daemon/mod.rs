@@ -12,7 +12,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -114,6 +114,9 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .collect();
     let numbers: Vec<usize> = slots.iter().map(|slot| slot.number).collect();
     let traffic = Arc::new(Traffic::new(slots, store));
+    let found = Path::new("/proc/sys/net/ipv4/conf")
+        .join(&options.tun)
+        .exists();
     let dataplane = Dataplane::start(
         dataplane::Options {
             tun: options.tun.clone(),
@@ -136,7 +139,10 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .map_err(anyhow::Error::from)
         .and_then(|()| Ok(gateway.install()?));
     if let Err(error) = started {
-        stop(gateway, false)?;
+        // Rules that a killed daemon left behind keep packets from leaking; they stay as found.
+        if let Err(error) = halt(gateway, found) {
+            tracing::error!("{error:#}");
+        }
         return Err(error);
     }
     let result = serve(options, &gateway, listener);
@@ -164,8 +170,13 @@ fn stop(gateway: Arc<Gateway>, keep: bool) -> anyhow::Result<()> {
     if !keep && let Err(error) = ruleset::remove() {
         tracing::error!(%error, "the rules could not be removed");
     }
+    halt(gateway, keep)
+}
+
+/// Ends the workers.
+fn halt(gateway: Arc<Gateway>, keep_tun: bool) -> anyhow::Result<()> {
     match Arc::into_inner(gateway) {
-        Some(gateway) => gateway.dataplane.stop(keep)?,
+        Some(gateway) => gateway.dataplane.stop(keep_tun)?,
         None => tracing::error!("a request is still under way; the TUN device stays"),
     }
     Ok(())
