@@ -11,7 +11,7 @@
 //! Start: database, instances, TUN device and queues, rules last. Stop: the other way round.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -85,11 +85,13 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .with_target(false)
+        // Would be printed to the same place, and panic there.
+        .log_internal_errors(false)
         .init();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&error);
             ExitCode::FAILURE
         }
     }
@@ -269,12 +271,18 @@ fn device_name(text: &str) -> Result<String, String> {
     Err("a device name has 1 to 15 characters without blanks, '/' and ':'".to_owned())
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "for whoever started the daemon by hand"
-)]
-fn complain(message: &str) {
-    eprintln!("tylod: {message}");
+/// For whoever started the daemon by hand.
+fn complain(error: &anyhow::Error) {
+    let mut text = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        // Some errors show what caused them.
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+    }
+    // There is nowhere left to complain about standard error.
+    let _ = writeln!(io::stderr(), "tylod{text}");
 }
 
 const CHORES_EVERY: Duration = Duration::from_secs(2);
