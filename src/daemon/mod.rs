@@ -19,7 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 use self::gateway::Gateway;
@@ -116,6 +117,18 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .collect();
     let numbers: Vec<usize> = slots.iter().map(|slot| slot.number).collect();
     let traffic = Arc::new(Traffic::new(slots, store));
+    // From here on there is something to clean up.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let signals = {
+        let _context = runtime.enter();
+        [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
+        ]
+    };
     let found = Path::new("/proc/sys/net/ipv4/conf")
         .join(&options.tun)
         .exists();
@@ -147,7 +160,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         }
         return Err(error);
     }
-    let result = serve(options, &gateway, listener);
+    let result = serve(options, &gateway, listener, runtime, signals);
     // After a failure the rules stay, as they do when the daemon is killed: what they divert waits
     // for the next daemon and does not leak past it.
     let stopped = stop(gateway, options.keep_rules || result.is_err());
@@ -188,13 +201,10 @@ fn serve(
     options: &Options,
     gateway: &Arc<Gateway>,
     listener: std::os::unix::net::UnixListener,
+    runtime: Runtime,
+    [mut terminate, mut interrupt, mut hangup]: [Signal; 3],
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let result = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let serve = control::serve(listener, Arc::clone(gateway) as Arc<dyn control::Service>);
         tokio::pin!(serve);
         let mut chores = tokio::time::interval(CHORES_EVERY);
@@ -211,6 +221,7 @@ fn serve(
                 result = &mut serve => break Ok(result?),
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
+                _ = hangup.recv() => break Ok(()),
                 _ = chores.tick() => {
                     if let Some(what) = gateway.dataplane.failed() {
                         bail!("translation stopped: {what}");
