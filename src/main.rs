@@ -18,6 +18,9 @@ fn main() -> ExitCode {
     let Some(word) = args.next() else {
         return usage(0);
     };
+    if word == "--help" || word == "-h" {
+        return usage(0);
+    }
     personality(&word, &word, &mut args).unwrap_or_else(|| usage(64))
 }
 

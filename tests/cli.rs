@@ -109,6 +109,23 @@ fn a_static_mapping_survives_a_kill_at_once() {
 }
 
 #[test]
+fn a_hangup_is_a_clean_stop_and_a_full_log_is_survived() {
+    let Some(mut lab) = Lab::new("hangup") else {
+        return;
+    };
+    // What is written there fails.
+    symlink("/dev/full", lab.folder.join("log")).unwrap();
+    lab.start();
+    lab.must("jool instance add --pool6 64:ff9b::/96");
+    let mut daemon = lab.daemon.take().unwrap();
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+    let links = lab.inside().args(["ip", "link"]).output().unwrap();
+    assert!(!text(&links.stdout).contains("tylo0"), "{links:?}");
+}
+
+#[test]
 fn idle_users_do_not_keep_root_waiting() {
     let Some(mut lab) = Lab::new("idle") else {
         return;
