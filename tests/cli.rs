@@ -134,7 +134,7 @@ fn idle_users_do_not_keep_root_waiting() {
     let script = "import socket\nall = []\n\
                   for _ in range(100):\n\
                   \x20 s = socket.socket(socket.AF_UNIX)\n  s.connect('\\0tylo')\n  all.append(s)\n\
-                  print(all[-1].recv(999).decode(), flush=True)\ninput()";
+                  print(all[-1].recv(999).decode(), flush=True)\nimport sys\nsys.stdin.read()";
     let mut command = lab.inside();
     command.args(["setpriv", "--reuid", "65534", "--clear-groups"]);
     command.args(["/usr/bin/python3", "-c", script]);
