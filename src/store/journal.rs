@@ -149,8 +149,13 @@ impl Store {
         });
     }
 
-    /// The instances whose copy on disk has gaps and that shall be [replaced](Self::replace).
+    /// The instances whose copy on disk has gaps and that shall be [replaced](Self::replace);
+    /// none before the writer has caught up.
     pub fn take_resync(&self) -> HashSet<InstanceId> {
+        // Snapshots are large: they would pile up in front of a slow disk, and delay it further.
+        if self.backlog() > QUEUE as u64 / 2 {
+            return HashSet::new();
+        }
         std::mem::take(&mut *self.shared.resync())
     }
 

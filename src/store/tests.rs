@@ -336,3 +336,18 @@ fn whoever_waits_for_the_disk_is_told_when_it_fails() {
     store.save(id, change()).unwrap();
     assert_eq!(store.backlog(), 0);
 }
+
+#[test]
+fn a_writer_that_is_behind_is_not_given_snapshots_on_top() {
+    let dir = Dir::new("behind");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = add(&store);
+    let other = Connection::open(dir.0.join("state.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    while store.lost() == 0 {
+        store.journal(id, vec![Change::Mapping(mapping(1, true))]);
+    }
+    assert!(store.take_resync().is_empty());
+    other.execute_batch("COMMIT").unwrap();
+    wait(|| store.take_resync().contains(&id));
+}
