@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -75,6 +75,10 @@ pub enum Error {
     #[error("cannot use the state directory {0}: {1}; give another with --state-dir")]
     Directory(PathBuf, std::io::Error),
     #[error(
+        "everybody may write to the state directory {0}; forbid it (chmod o-w) or give another with --state-dir"
+    )]
+    Shared(PathBuf),
+    #[error(
         "the state directory {0} is in use by another daemon{1}; give another with --state-dir"
     )]
     InUse(PathBuf, String),
@@ -109,6 +113,9 @@ fn prepare(dir: &Path) -> Result<(Connection, File), Error> {
             .mode(0o700)
             .create(dir)
             .map_err(unusable)?;
+    }
+    if fs::metadata(dir).map_err(unusable)?.mode() & 0o002 != 0 {
+        return Err(Error::Shared(dir.to_owned()));
     }
     let lock = lock(dir)?;
     let path = dir.join("state.db");

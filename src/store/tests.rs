@@ -351,3 +351,13 @@ fn a_writer_that_is_behind_is_not_given_snapshots_on_top() {
     other.execute_batch("COMMIT").unwrap();
     wait(|| store.take_resync().contains(&id));
 }
+
+#[test]
+fn a_directory_that_everybody_may_write_to_is_refused() {
+    let dir = Dir::new("shared");
+    fs::create_dir(&dir.0).unwrap();
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o1777)).unwrap();
+    let error = Store::open(&dir.0, clock).map(drop).unwrap_err();
+    assert!(matches!(error, Error::Shared(_)), "{error}");
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0);
+}
