@@ -32,22 +32,7 @@ check "and as JSON" says '"ready": *true' gw tylo health --json
 
 # An idle connection: nothing of it is on the way while the daemon is down.
 http_server server
-cat >"$WORK/idle.py" <<'PY'
-import http.client, os, sys, time
-address, work = sys.argv[1:]
-connection = http.client.HTTPConnection(address, 8080, timeout=10)
-def ask():
-    connection.request("GET", "/peer")
-    return connection.getresponse().read().decode()
-first = ask()
-open(work + "/idle.open", "w").close()
-end = time.monotonic() + 60
-while not os.path.exists(work + "/idle.go") and time.monotonic() < end:
-    time.sleep(0.05)
-connection.auto_open = 0  # no silent second connection
-sys.exit(0 if ask() == first else "another connection")
-PY
-spawn client $PYTHON "$WORK/idle.py" "$SERVER6" "$WORK" 2>>"$WORK/idle.log" >&2
+spawn client $PYTHON "$HERE/idle.py" "$SERVER6" "$WORK" 2>>"$WORK/idle.log" >&2
 idle=$SPAWNED
 must "a connection is open" within 10 test -e "$WORK/idle.open"
 configuration >"$WORK/configuration"

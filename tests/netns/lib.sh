@@ -278,7 +278,7 @@ udp_echo() { # NAMESPACE PORT
 	must "a UDP echo server listens in $1" within 10 listens "$1" "$2"
 }
 
-random_file() { mkdir -p "$WORK/files"; head -c "$2" /dev/urandom >"$WORK/files/$1"; } # NAME SIZE
+random_file() { head -c "$2" /dev/urandom >"$WORK/files/$1"; } # NAME SIZE
 
 sum() { sha256sum "$1" | cut -d ' ' -f 1; }
 
