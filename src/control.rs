@@ -39,6 +39,15 @@ pub fn bind() -> io::Result<unix::UnixListener> {
     Ok(listener)
 }
 
+/// The process that has the socket of this network namespace, when [`bind`] says that it is in
+/// use.
+pub fn holder() -> Option<i32> {
+    let name = unix::SocketAddr::from_abstract_name(SOCKET).ok()?;
+    let stream = unix::UnixStream::connect_addr(&name).ok()?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    Some(peer.pid.as_raw_nonzero().get())
+}
+
 /// Serves until the future is dropped.
 ///
 /// # Errors

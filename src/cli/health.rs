@@ -79,7 +79,7 @@ fn ask() -> Result<Health, ClientError> {
 fn summary(health: &Health) -> String {
     let sessions: u64 = health.instances.iter().map(|i| i.sessions).sum();
     let state = match (health.ready, health.instances.len()) {
-        (false, _) => "FAILED: the packet workers stopped".to_owned(),
+        (false, _) => "FAILED: rules or packet workers are gone, see the log".to_owned(),
         (true, 0) => "IDLE: no instance; add one with 'jool instance add'".to_owned(),
         (true, 1) => "OK: 1 instance".to_owned(),
         (true, n) => format!("OK: {n} instances"),
@@ -107,8 +107,8 @@ mod tests {
         };
         assert_eq!(
             summary(&health),
-            "FAILED: the packet workers stopped, 0 sessions, 2 changes not on disk yet, 3 lost \
-             (tylod 1, native rules)"
+            "FAILED: rules or packet workers are gone, see the log, 0 sessions, 2 changes not on \
+             disk yet, 3 lost (tylod 1, native rules)"
         );
         let idle = Health {
             ready: true,

@@ -290,12 +290,24 @@ impl Gateway {
         ruleset::install(self.mode, &rules).map_err(system)
     }
 
+    /// Puts the rules back if somebody took them away: reloading a firewall often begins with
+    /// `flush ruleset`.
+    pub(super) fn guard_rules(&self) {
+        // Our own changes are over when the lock is free.
+        let _next = self.exclusive();
+        match ruleset::present(self.mode) {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!("somebody removed the rules; putting them back");
+                self.reinstall();
+            }
+            Err(error) => tracing::error!(%error, "cannot tell whether the rules are in force"),
+        }
+    }
+
     fn reinstall(&self) {
         if let Err(error) = self.install() {
-            tracing::error!(
-                error = error.message,
-                "the previous rules could not be restored"
-            );
+            tracing::error!(error = error.message, "the rules could not be put back");
         }
     }
 

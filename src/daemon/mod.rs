@@ -21,6 +21,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::filter::LevelFilter;
 
 use self::gateway::Gateway;
@@ -103,7 +104,11 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let listener = match control::bind() {
         Ok(listener) => listener,
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            bail!("a daemon runs in this network namespace already; stop it first")
+            let holder = match control::holder() {
+                Some(pid) => format!(" (process {pid})"),
+                None => String::new(),
+            };
+            bail!("a daemon runs in this network namespace already{holder}; stop it first")
         }
         Err(error) => return Err(error).context("cannot open the control socket"),
     };
@@ -208,6 +213,7 @@ fn serve(
         let serve = control::serve(listener, Arc::clone(gateway) as Arc<dyn control::Service>);
         tokio::pin!(serve);
         let mut chores = tokio::time::interval(CHORES_EVERY);
+        let mut rules_changed = watch_rules()?;
         tracing::info!(
             state_dir = %options.state_dir.display(),
             instances = gateway.traffic.slots().len(),
@@ -222,6 +228,10 @@ fn serve(
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
                 _ = hangup.recv() => break Ok(()),
+                Some(()) = rules_changed.recv() => {
+                    let gateway = Arc::clone(gateway);
+                    tokio::task::spawn_blocking(move || gateway.guard_rules()).await?;
+                }
                 _ = chores.tick() => {
                     if let Some(what) = gateway.dataplane.failed() {
                         bail!("translation stopped: {what}");
@@ -236,6 +246,23 @@ fn serve(
     // Requests under way may finish, but none holds up the end for long.
     runtime.shutdown_timeout(Duration::from_secs(5));
     result
+}
+
+/// Says when nftables changed, until the receiver is dropped.
+fn watch_rules() -> anyhow::Result<mpsc::Receiver<()>> {
+    let watch = ruleset::Watch::open()?;
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::Builder::new()
+        .name("tylo-rules".to_owned())
+        .spawn(move || {
+            while !sender.is_closed() {
+                if watch.wait() {
+                    // When one is waiting already, one look is enough for both.
+                    let _ = sender.try_send(());
+                }
+            }
+        })?;
+    Ok(receiver)
 }
 
 /// Fails early and in plain words where the kernel would say "operation not permitted" later.

@@ -9,6 +9,7 @@ use crate::control::Service;
 use crate::dataplane;
 use crate::model::control::{Command, Failure, Health, InstanceHealth, Reply, Request};
 use crate::model::{BibRow, InstanceRow, Pool4Entry, SessionRow};
+use crate::ruleset;
 
 impl Service for Gateway {
     fn call(&self, request: Request, reply: &mut dyn FnMut(Reply) -> bool) -> Result<(), Failure> {
@@ -114,7 +115,8 @@ impl Gateway {
         Ok(Health {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            ready: self.dataplane.failed().is_none(),
+            ready: self.dataplane.failed().is_none()
+                && ruleset::present(self.mode).unwrap_or(false),
             queue_expression: self.mode.to_string(),
             instances,
             journal_backlog: self.traffic.store.backlog(),

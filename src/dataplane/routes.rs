@@ -29,8 +29,8 @@ const METRIC: u32 = 2048;
 
 type Destination = (IpAddr, u8);
 
-/// Makes the routes to `tun` that are ours be exactly these: adds what is missing, removes the
-/// rest.
+/// Makes the routes that are ours be exactly these, all to `tun`: adds what is missing, removes
+/// the rest, also those to a device that a predecessor used.
 ///
 /// A pool4 address that is also the host's own does no harm: the kernel looks into its table of
 /// local addresses first.
@@ -57,10 +57,11 @@ pub fn set_routes(tun: &str, pool6: &[Prefix6], pool4: &[Prefix4]) -> Result<(),
             .routes(like)
             .map_err(Error::device(tun, "list the routes to"))?;
         for route in routes {
-            let Some(found) = ours(&route, device) else {
+            let Some(found) = ours(&route) else {
                 continue;
             };
-            if !wanted.remove(&found) {
+            let here = route.attributes.contains(&RouteAttribute::Oif(device));
+            if !here || !wanted.remove(&found) {
                 netlink
                     .delete_route(route)
                     .map_err(|error| Error::Route("remove", found.0, found.1, error))?;
@@ -76,10 +77,9 @@ pub fn set_routes(tun: &str, pool6: &[Prefix6], pool4: &[Prefix4]) -> Result<(),
 }
 
 /// The destination of a route that [`set_routes`] made.
-fn ours(route: &RouteMessage, device: u32) -> Option<Destination> {
+fn ours(route: &RouteMessage) -> Option<Destination> {
     if route.header.protocol != RouteProtocol::from(ROUTE_PROTOCOL)
         || route.header.table != RouteHeader::RT_TABLE_MAIN
-        || !route.attributes.contains(&RouteAttribute::Oif(device))
     {
         return None;
     }

@@ -41,6 +41,9 @@ use crate::model::PortRange;
 mod build;
 mod commit;
 mod expr;
+mod watch;
+
+pub use watch::{Watch, present};
 
 /// How packets are queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

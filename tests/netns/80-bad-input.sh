@@ -46,6 +46,7 @@ jool global update udp-timeout 0:06:00
 stored >"$WORK/stored"
 
 check "a second daemon in the namespace" rejects gw tylod --state-dir "$WORK/state2"
+check "which says who is the first" grep -q "(process $DAEMON)" "$WORK/reject.out"
 check "a second daemon with the same state elsewhere" rejects uplink tylod --state-dir "$STATE"
 
 echo "--- commands"
