@@ -154,20 +154,7 @@ impl Nat64 {
             Some(bib) => bib,
             None => self.map(settings, flow)?,
         };
-        let lifetime = match protocol {
-            Protocol::Tcp => Lifetime::TcpTransitory,
-            Protocol::Udp => Lifetime::Udp,
-            Protocol::Icmp => Lifetime::Icmp,
-        };
-        self.begin(
-            now,
-            settings,
-            protocol,
-            bib,
-            flow.remote,
-            TcpState::V6Init,
-            lifetime,
-        )?;
+        self.begin(now, settings, protocol, bib, flow.remote, TcpState::V6Init)?;
         Ok(self.tables[protocol.index()].bib(bib).v4)
     }
 
@@ -222,20 +209,7 @@ impl Nat64 {
                 },
             });
         }
-        let lifetime = match protocol {
-            Protocol::Tcp => Lifetime::TcpTransitory,
-            Protocol::Udp => Lifetime::Udp,
-            Protocol::Icmp => Lifetime::Icmp,
-        };
-        self.begin(
-            now,
-            settings,
-            protocol,
-            bib,
-            remote,
-            TcpState::V4Init,
-            lifetime,
-        )?;
+        self.begin(now, settings, protocol, bib, remote, TcpState::V4Init)?;
         Ok(client)
     }
 
@@ -346,10 +320,6 @@ impl Nat64 {
         (hasher.finish() >> 1).wrapping_add(self.counter)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of a session; one caller each way"
-    )]
     fn begin(
         &mut self,
         now: Tick,
@@ -358,8 +328,12 @@ impl Nat64 {
         bib: BibId,
         remote: Transport4,
         state: TcpState,
-        lifetime: Lifetime,
     ) -> Result<(), Refusal> {
+        let lifetime = match protocol {
+            Protocol::Tcp => Lifetime::TcpTransitory,
+            Protocol::Udp => Lifetime::Udp,
+            Protocol::Icmp => Lifetime::Icmp,
+        };
         let deadline = now.after(length(settings, lifetime));
         let table = &mut self.tables[protocol.index()];
         let Some(id) = table.add_session(bib, remote, state, lifetime, deadline) else {
