@@ -164,6 +164,7 @@ impl Gateway {
 
     pub(super) fn set(&self, slot: &Slot, key: &str, value: Value) -> Result<(), Failure> {
         let _next = self.exclusive();
+        self.still_there(slot)?;
         let mut settings = slot.lock().settings().clone();
         settings.set(key, value).map_err(invalid)?;
         let config = Config::Settings(slot.id, Box::new(settings.clone()));
@@ -172,8 +173,32 @@ impl Gateway {
         Ok(())
     }
 
-    pub(super) fn pool4_add(&self, slot: &Slot, entry: &Pool4Entry) -> Result<(), Failure> {
-        self.set_pool4(slot, &[], |pool4| pool4.add(entry))
+    /// Two instances that share a transport address would give it to two clients, so that takes
+    /// `force`.
+    pub(super) fn pool4_add(
+        &self,
+        slot: &Slot,
+        entry: &Pool4Entry,
+        force: bool,
+    ) -> Result<(), Failure> {
+        self.set_pool4(slot, &[], |pool4| {
+            let slots = self.traffic.slots();
+            let other = slots
+                .iter()
+                .find(|s| s.id != slot.id && s.lock().nat64().pool4().overlaps(entry));
+            if let Some(other) = other.filter(|_| !force) {
+                let PortRange { min, max } = entry.ports;
+                return Err(failure(
+                    libc::EEXIST,
+                    format!(
+                        "{} {} {min}-{max} overlaps with the pool4 of instance '{}'; choose other addresses or ports, or add --force",
+                        entry.protocol, entry.prefix, other.name
+                    ),
+                ));
+            }
+            pool4.add(entry);
+            Ok(())
+        })
     }
 
     pub(super) fn pool4_remove(
@@ -184,24 +209,31 @@ impl Gateway {
     ) -> Result<(), Failure> {
         let purge = [entry.protocol];
         let purge = if quick { &[][..] } else { &purge };
-        self.set_pool4(slot, purge, |pool4| pool4.remove(entry))
+        self.set_pool4(slot, purge, |pool4| {
+            pool4.remove(entry);
+            Ok(())
+        })
     }
 
     pub(super) fn pool4_flush(&self, slot: &Slot, quick: bool) -> Result<(), Failure> {
         let purge = if quick { &[][..] } else { &Protocol::ALL };
-        self.set_pool4(slot, purge, |pool4| *pool4 = Pool4::default())
+        self.set_pool4(slot, purge, |pool4| {
+            *pool4 = Pool4::default();
+            Ok(())
+        })
     }
 
     fn set_pool4(
         &self,
         slot: &Slot,
         purge: &[Protocol],
-        change: impl FnOnce(&mut Pool4),
+        change: impl FnOnce(&mut Pool4) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let _next = self.exclusive();
+        self.still_there(slot)?;
         let before = slot.lock().nat64().pool4().clone();
         let mut after = before.clone();
-        change(&mut after);
+        change(&mut after)?;
         let store = &self.traffic.store;
         store
             .configure(stored_pool4(slot.id, &after))
@@ -303,6 +335,21 @@ impl Gateway {
             }
             Err(error) => tracing::error!(%error, "cannot tell whether the rules are in force"),
         }
+    }
+
+    /// Another command may have removed an instance since it was looked up.
+    fn still_there(&self, slot: &Slot) -> Result<(), Failure> {
+        let found = self.find(slot.flavour, &slot.name)?;
+        if found.id == slot.id {
+            return Ok(());
+        }
+        Err(failure(
+            libc::ESRCH,
+            format!(
+                "instance '{}' was just replaced by another; try again",
+                slot.name
+            ),
+        ))
     }
 
     fn reinstall(&self) {

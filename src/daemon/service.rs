@@ -51,7 +51,7 @@ impl Service for Gateway {
                 pages(pool4.rows(protocol), Reply::Pool4, reply);
                 Ok(())
             }
-            Command::Pool4Add { entry, .. } => self.pool4_add(&*slot()?, &entry),
+            Command::Pool4Add { entry, force } => self.pool4_add(&*slot()?, &entry, force),
             Command::Pool4Remove {
                 mark,
                 protocol,

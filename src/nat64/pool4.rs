@@ -99,6 +99,19 @@ impl Pool4 {
         self.union[protocol.index()].contains(v4)
     }
 
+    /// Whether any mark may use a transport address that `entry` has.
+    pub fn overlaps(&self, entry: &Pool4Entry) -> bool {
+        let ports = normal(entry.protocol, entry.ports);
+        self.union[entry.protocol.index()].0.iter().any(|block| {
+            block.first <= entry.prefix.last()
+                && entry.prefix.network() <= block.last
+                && block
+                    .ports
+                    .iter()
+                    .any(|r| r.min <= ports.max && ports.min <= r.max)
+        })
+    }
+
     /// Whether the address occurs with any protocol, mark or port.
     pub fn has_address(&self, addr: Ipv4Addr) -> bool {
         self.union.iter().any(|blocks| blocks.find(addr).is_some())
@@ -455,6 +468,27 @@ mod tests {
         pool4.remove(&entry("0.0.0.0/0", 0, 65535, 7));
         pool4.remove(&entry("0.0.0.0/0", 0, 65535, 0));
         assert!(pool4.is_empty());
+    }
+
+    #[test]
+    fn overlaps_are_seen() {
+        let mut pool4 = Pool4::default();
+        pool4.add(&entry("192.0.2.4/30", 100, 200, 7));
+        for (prefix, min, max, expected) in [
+            ("192.0.2.7/32", 200, 300, true),
+            ("192.0.2.0/24", 300, 150, true),
+            ("192.0.2.7/32", 201, 300, false),
+            ("192.0.2.8/32", 100, 200, false),
+            ("192.0.2.0/30", 100, 200, false),
+        ] {
+            let other = entry(prefix, min, max, 0);
+            assert_eq!(pool4.overlaps(&other), expected, "{prefix} {min}-{max}");
+        }
+        let udp = Pool4Entry {
+            protocol: Protocol::Udp,
+            ..entry("192.0.2.4/30", 100, 200, 7)
+        };
+        assert!(!pool4.overlaps(&udp));
     }
 
     #[test]

@@ -67,6 +67,12 @@ for address in 300.1.1.1 203.0.113 203.0.113.0/33 2001:db8::1 ''; do
 	check "pool4 add with address '$address'" rejects gw jool pool4 add --tcp "$address" 61001-65535
 done
 check "pool4 add of half the Internet" rejects gw jool pool4 add --tcp 203.0.0.0/16 61001-65535
+jool instance add other --iptables --pool6 2001:db8:64::/96
+check "pool4 add of what another instance has" \
+	rejects gw jool -i other pool4 add --tcp 203.0.113.1 65535
+check "which names it" grep -q "instance 'default'" "$WORK/reject.out"
+check "with --force it goes" jool -i other pool4 add --tcp 203.0.113.1 65535 --force
+jool instance remove other
 check "pool4 add for two protocols" rejects gw jool pool4 add --tcp --udp 203.0.113.1 61001-65535
 check "an option that is not there" rejects gw jool pool4 add --banana 203.0.113.1 61001-65535
 check "a mode that is not there" rejects gw jool banana
