@@ -5,6 +5,8 @@ udp.py echo PORT                        sends back what comes, to where it came 
 udp.py ask ADDRESS PORT SIZE            sends SIZE random octets, expects the same back
 udp.py error ADDRESS PORT SIZE [HOPS]   sends SIZE octets, prints the ICMPv6 error that comes back:
                                         TYPE CODE INFO OFFENDER
+udp.py many ADDRESS PORT NUMBER         sends from NUMBER transport addresses: 2001:db8:6::1:1 and on,
+                                        25,000 ports each
 """
 import os
 import socket
@@ -71,9 +73,19 @@ def error(address, port, size, hops):
     sys.exit("no ICMPv6 error came back")
 
 
+def many(address, port, number):
+    for i in range(number):
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        sock.bind((f"2001:db8:6::1:{i // 25_000 + 1}", 1024 + i % 25_000))
+        sock.sendto(b"x", (address, port))
+        sock.close()
+
+
 what, *rest = sys.argv[1:]
 if what == "echo":
     echo(int(rest[0]))
+elif what == "many":
+    many(rest[0], int(rest[1]), int(rest[2]))
 elif what == "ask":
     ask(rest[0], int(rest[1]), int(rest[2]))
 else:
