@@ -504,7 +504,7 @@ fn json(settings: &Settings) -> rusqlite::Result<String> {
 }
 
 /// How long changes are gathered before they are committed together.
-const COMMIT_AFTER: Duration = Duration::from_millis(50);
+const COMMIT_AFTER: Duration = Duration::from_millis(10);
 
 /// How many changes are committed together at most.
 const BATCH: usize = 20_000;
