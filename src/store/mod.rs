@@ -91,7 +91,7 @@ pub enum Error {
         known: usize,
     },
     #[error(
-        "cannot use the database {0}: {1}; if it is damaged, move it away (do not delete it) and start again"
+        "cannot use the database {0}: {1}; if it is damaged, move it away together with the files -wal and -shm beside it (do not delete them) and start again"
     )]
     Database(PathBuf, rusqlite::Error),
     #[error("the database has an instance '{0}' whose {1} cannot be read: {2}")]

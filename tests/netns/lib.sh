@@ -14,7 +14,7 @@
 # pool4 is the gateway's own 203.0.113.1 ("own") or 192.0.2.1, which the server routes to the
 # gateway ("foreign"), with ports 61001-65535 in both cases.
 #
-# Environment: TYLO_BIN, the program; everything else has a default.
+# Environment: TYLO_BIN, the program; TYLO_RP_FILTER, how strictly the gateway checks sources.
 set -euo pipefail
 
 [ "$(id -u)" = 0 ] || { echo "the end-to-end tests need root: sudo tools/test" >&2; exit 1; }
@@ -93,7 +93,8 @@ network_up() {
 	ip -n "$PREFIX-beyond" addr add 198.51.100.2/24 dev b0
 	ip -n "$PREFIX-server" link set s1 mtu 1400
 	ip -n "$PREFIX-beyond" link set b0 mtu 1400
-	gw sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+	gw sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+		net.ipv4.conf.all.rp_filter="${TYLO_RP_FILTER:-0}"
 	server sysctl -qw net.ipv4.ip_forward=1
 	ip -n "$PREFIX-client" -6 route add default via 2001:db8:6::1
 	ip -n "$PREFIX-uplink" -6 route add default via 2001:db8:9::1
