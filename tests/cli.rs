@@ -26,6 +26,8 @@ use steps::{DIFFERENT, ERRORS, NAT64, WARNED};
 #[path = "cli/steps.rs"]
 mod steps;
 
+//= jool#pool4
+//= type=test
 #[test]
 fn what_works_in_jool() {
     replay("nat64", NAT64);
@@ -47,6 +49,8 @@ fn every_difference_is_about_a_step() {
     }
 }
 
+//= jool#instance-status
+//= type=test
 #[test]
 fn instances_have_a_status() {
     let Some(mut lab) = Lab::new("status") else {

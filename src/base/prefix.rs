@@ -223,6 +223,8 @@ impl TryFrom<String> for Pool6 {
 mod tests {
     use super::*;
 
+    //= rfc6052#section-2.2
+    //= type=test
     //= rfc6052#section-2.4
     //= type=test
     #[test]

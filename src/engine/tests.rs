@@ -157,6 +157,8 @@ fn what_is_not_ours_is_left_to_the_kernel() {
     assert_eq!(rig.count(Counter::Sessions), 0);
 }
 
+//= rfc6146#section-3.5
+//= type=test
 #[test]
 fn what_must_not_go_through_is_dropped() {
     let mut rig = Rig::new();
@@ -341,6 +343,7 @@ fn a_source_route_to_the_host_itself_is_its_own_business() {
 }
 
 //= rfc4291#section-2.5.6
+//= type=test
 //= rfc1122#section-3.2.1.3
 //= type=test
 /// The kernel would drop these, but it sees them only after us, in the other family.

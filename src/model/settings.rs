@@ -531,6 +531,8 @@ mod tests {
         assert_eq!(settings, before);
     }
 
+    //= rfc6146#section-4
+    //= type=test
     #[test]
     fn bad_values_change_nothing() {
         let mut settings = Settings::default();

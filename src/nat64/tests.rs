@@ -173,6 +173,8 @@ fn a_silent_connection_is_probed_then_forgotten() {
     assert_eq!(nat64.table(Protocol::Tcp).bib_count(), 0);
 }
 
+//= rfc6056#section-3.3.3
+//= type=test
 #[test]
 fn exhaustion_is_told_and_harms_no_session() {
     let (mut nat64, settings) = (nat64(), Settings::default());
@@ -203,6 +205,8 @@ fn exhaustion_is_told_and_harms_no_session() {
     );
 }
 
+//= jool#max-iterations
+//= type=test
 #[test]
 fn max_iterations_bounds_the_search() {
     let (mut nat64, settings) = (Nat64::new([1; 16]), Settings::default());
@@ -220,6 +224,8 @@ fn max_iterations_bounds_the_search() {
     assert_eq!(refused, 98);
 }
 
+//= rfc6146#section-3.5.1.2
+//= type=test
 #[test]
 fn filters_do_what_they_say() {
     let mut nat64 = nat64();

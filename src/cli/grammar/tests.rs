@@ -221,6 +221,8 @@ fn pool4_entries() {
     );
 }
 
+//= jool#positionals
+//= type=test
 #[test]
 fn mappings_in_any_order() {
     let (v6, v4) = (

@@ -118,6 +118,8 @@ fn wrong_checksums_stay_wrong() {
     }
 }
 
+//= rfc6146#section-3.4
+//= type=test
 #[test]
 //= rfc7915#section-4.5
 //= type=test
