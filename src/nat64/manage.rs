@@ -26,7 +26,7 @@ pub enum BibError {
 }
 
 impl Nat64 {
-    /// Everything there is, in an order that can be [imported](Self::import).
+    /// Everything there is, in an order that can be imported.
     pub fn snapshot(&self) -> Vec<Change> {
         let mut all = Vec::new();
         for protocol in Protocol::ALL {
