@@ -15,7 +15,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -214,6 +214,7 @@ fn serve(
         tokio::pin!(serve);
         let mut chores = tokio::time::interval(CHORES_EVERY);
         let mut rules_changed = watch_rules()?;
+        let mut mended = None;
         tracing::info!(
             state_dir = %options.state_dir.display(),
             instances = gateway.traffic.slots().len(),
@@ -236,8 +237,13 @@ fn serve(
                     if let Some(what) = gateway.dataplane.failed() {
                         bail!("translation stopped: {what}");
                     }
-                    let traffic = Arc::clone(&gateway.traffic);
-                    tokio::task::spawn_blocking(move || traffic.mend()).await?;
+                    // A snapshot holds up the packets for a moment, and a disk that failed may fail
+                    // again.
+                    if mended.is_none_or(|at: Instant| at.elapsed() >= MEND_AGAIN) {
+                        let traffic = Arc::clone(&gateway.traffic);
+                        let any = tokio::task::spawn_blocking(move || traffic.mend()).await?;
+                        mended = any.then(Instant::now);
+                    }
                 }
             }
         }
@@ -324,3 +330,6 @@ fn complain(error: &anyhow::Error) {
 }
 
 const CHORES_EVERY: Duration = Duration::from_secs(2);
+
+/// How long an instance whose copy on disk has gaps waits for the second attempt to write it.
+const MEND_AGAIN: Duration = Duration::from_secs(30);

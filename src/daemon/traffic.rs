@@ -124,15 +124,13 @@ impl Traffic {
         self.store.journal(slot.id, changes);
     }
 
-    /// Writes instances anew whose copy on disk has gaps.
-    pub(super) fn mend(&self) {
+    /// Writes instances anew whose copy on disk has gaps; true when there were any.
+    pub(super) fn mend(&self) -> bool {
         let wanted = self.store.take_resync();
-        if wanted.is_empty() {
-            return;
-        }
         for slot in self.slots().iter().filter(|s| wanted.contains(&s.id)) {
             self.save(slot);
         }
+        !wanted.is_empty()
     }
 
     /// Writes everything an instance has to disk and waits for it, once there is no more traffic.
