@@ -37,6 +37,7 @@ scripts! {
     n30_kill_restart: "30-kill-restart.sh", 180;
     n35_failed_start: "35-failed-start.sh", 120;
     n40_left_to_kernel: "40-left-to-kernel.sh", 120;
+    n45_firewall_reload: "45-firewall-reload.sh", 120;
     n50_traceroute_icmp: "50-traceroute-icmp.sh", 240;
     n60_gateway_programs: "60-gateway-programs.sh", 120;
     n70_conntrack: "70-conntrack.sh", 180;

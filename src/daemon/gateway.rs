@@ -14,7 +14,7 @@ use crate::model::settings::{Settings, Value};
 use crate::model::{Flavour, Framework, INSTANCE_NAME_MAX, Pool4Entry, PortRange};
 use crate::nat64::manage::BibError;
 use crate::nat64::pool4::Pool4;
-use crate::ruleset::{self, Divert, Mode, Pool4Match, Ruleset};
+use crate::ruleset::{self, Divert, Keeper, Mode, Pool4Match, Ruleset};
 use crate::store::journal::Config;
 use crate::store::{self, InstanceId, Pool4Range, Pool4Set, Saved};
 
@@ -24,6 +24,7 @@ pub(super) struct Gateway {
     pub(super) dataplane: Dataplane,
     pub(super) mode: Mode,
     pub(super) namespace: u32,
+    rules: Keeper,
     tun: String,
     track: bool,
     /// Held while the configuration changes; the next instance's number.
@@ -35,6 +36,7 @@ impl Gateway {
         traffic: Arc<Traffic>,
         dataplane: Dataplane,
         mode: Mode,
+        rules: Keeper,
         tun: String,
         track: bool,
     ) -> Result<Self, dataplane::Error> {
@@ -44,6 +46,7 @@ impl Gateway {
             dataplane,
             mode,
             namespace: dataplane::namespace_id()?,
+            rules,
             tun,
             track,
             next: Mutex::new(next.unwrap_or(0).saturating_add(1)),
@@ -319,7 +322,7 @@ impl Gateway {
             diverts,
             track: self.track,
         };
-        ruleset::install(self.mode, &rules).map_err(system)
+        self.rules.install(self.mode, &rules).map_err(system)
     }
 
     /// Puts the rules back if somebody took them away: reloading a firewall often begins with
@@ -350,6 +353,11 @@ impl Gateway {
                 slot.name
             ),
         ))
+    }
+
+    /// Takes the rules away.
+    pub(super) fn uninstall(&self) -> Result<(), ruleset::Error> {
+        self.rules.remove()
     }
 
     fn reinstall(&self) {

@@ -150,6 +150,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         Arc::clone(&traffic),
         dataplane,
         mode,
+        ruleset::Keeper::open()?,
         options.tun.clone(),
         options.track,
     )?);
@@ -187,7 +188,7 @@ fn save(traffic: &Traffic) -> anyhow::Result<()> {
 }
 
 fn stop(gateway: Arc<Gateway>, keep: bool) -> anyhow::Result<()> {
-    if !keep && let Err(error) = ruleset::remove() {
+    if !keep && let Err(error) = gateway.uninstall() {
         tracing::error!(%error, "the rules could not be removed");
     }
     halt(gateway, keep)

@@ -12,7 +12,7 @@ use nftnl::expr::{
 use nftnl::{Chain, ChainType, Hook, Policy, Priority, ProtoFamily, Rule, Table};
 
 use super::commit::Changes;
-use super::expr::{CompatQueue, Notrack, Queue, Tproxy, range_set};
+use super::expr::{CompatQueue, Notrack, OwnedTable, Queue, Tproxy, range_set};
 use super::{Defragmenter, Divert, Error, Mode, Ruleset, families, ranges};
 use crate::base::Protocol;
 use crate::base::prefix::{Prefix4, Prefix6};
@@ -26,13 +26,22 @@ const PREROUTING: Priority = -250;
 /// "raw": before connection tracking.
 const OUTPUT: Priority = -300;
 
-/// Deletes our tables in every family. Adding them first makes this work when they are absent.
-pub(super) fn clear(changes: &mut Changes) {
+/// Deletes our tables in every family. Adding them first makes this work when they are absent; to
+/// say that one is owned is needed to touch it as its owner.
+pub(super) fn clear(changes: &mut Changes, owned: bool) {
     for family in [ProtoFamily::Inet, ProtoFamily::Ipv4, ProtoFamily::Ipv6] {
         let table = Table::new(TABLE, family);
         let about = format!("table {} tylo", family_name(family));
-        changes.add(&table, &*about);
+        add_table(changes, &table, owned, &about);
         changes.delete(&table, about);
+    }
+}
+
+fn add_table(changes: &mut Changes, table: &Table, owned: bool, about: &str) {
+    if owned {
+        changes.add(&OwnedTable(table), about);
+    } else {
+        changes.add(table, about);
     }
 }
 
@@ -60,6 +69,7 @@ pub(super) fn table(
     family: ProtoFamily,
     rules: &Ruleset,
     with: Defragmenter,
+    owned: bool,
 ) -> Result<(), Error> {
     let tun = CString::new(rules.tun.as_str())
         .ok()
@@ -68,7 +78,7 @@ pub(super) fn table(
         .ok_or_else(|| Error::Device(rules.tun.clone()))?;
     let table = Table::new(TABLE, family);
     let place = format!("table {} tylo", family_name(family));
-    changes.add(&table, &*place);
+    add_table(changes, &table, owned, &place);
 
     let mut chain = Chain::new(c"prerouting", &table);
     hook(&mut chain, Hook::PreRouting, PREROUTING);

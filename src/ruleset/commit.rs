@@ -2,7 +2,7 @@
 //! Sends a batch of nftables changes to the kernel, which carries out all of it or nothing.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nftnl::{Batch, MsgType, NlMsg};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -45,9 +45,10 @@ impl Changes {
 
     /// Sends everything as one datagram: pages sent one by one overflow the socket when there
     /// are many.
-    pub(super) fn commit(self) -> Result<(), Error> {
-        let socket = mnl::Socket::new(mnl::Bus::Netfilter).map_err(Error::Socket)?;
-        let socket = descriptor(&socket);
+    pub(super) fn commit(self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        // After an error, the rest of the answers is still there.
+        let mut stale = [0; 4096];
+        while recv(socket, &mut stale[..], RecvFlags::DONTWAIT).is_ok() {}
         // Without the right to exceed the limits, small batches still fit.
         let _ = sockopt::set_socket_send_buffer_size_force(socket, SOCKET_BUFFER)
             .or_else(|_| sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER));
@@ -101,6 +102,15 @@ impl Changes {
         }
         Ok(())
     }
+}
+
+/// A socket for batches.
+pub(super) fn socket() -> Result<OwnedFd, Error> {
+    let socket = mnl::Socket::new(mnl::Bus::Netfilter).map_err(Error::Socket)?;
+    // The duplicate stands for the same socket and can be handed to other threads.
+    descriptor(&socket)
+        .try_clone_to_owned()
+        .map_err(Error::Socket)
 }
 
 #[allow(unsafe_code)]

@@ -1,14 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The nftables expressions and set elements that the `nftnl` crate does not have.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::net::Ipv4Addr;
 use std::ptr::NonNull;
 
 use nftnl::expr::Expression;
 use nftnl::nftnl_sys::{self as sys, nftnl_expr};
 use nftnl::set::Set;
-use nftnl::{ProtoFamily, Rule, Table};
+use nftnl::{MsgType, NlMsg, ProtoFamily, Rule, Table};
+
+/// A table that belongs to the socket it is added by: nobody else can change it, and `flush
+/// ruleset` passes it over. It stays when the socket is closed, without an owner then. Kernels
+/// before 6.9 refuse it.
+pub(super) struct OwnedTable<'a>(pub(super) &'a Table);
+
+#[allow(unsafe_code)]
+// Safety: adds eight bytes to a message of a few dozen; far below the largest netlink message.
+unsafe impl NlMsg for OwnedTable<'_> {
+    unsafe fn write(&self, buf: *mut c_void, seq: u32, msg_type: MsgType) {
+        // From linux/netfilter/nf_tables.h.
+        const NFTA_TABLE_FLAGS: u16 = 2;
+        const OWNER_AND_PERSIST: u32 = 0x2 | 0x4;
+        // Safety: as promised by the caller.
+        unsafe { self.0.write(buf, seq, msg_type) };
+        let mut attribute = [0; 8];
+        attribute[..2].copy_from_slice(&8u16.to_ne_bytes());
+        attribute[2..4].copy_from_slice(&NFTA_TABLE_FLAGS.to_ne_bytes());
+        attribute[4..].copy_from_slice(&OWNER_AND_PERSIST.to_be_bytes());
+        let header = buf.cast::<libc::nlmsghdr>();
+        // Safety: what was just written begins with its header and is a multiple of four bytes
+        // long; behind it the caller's buffer has room for the largest message.
+        unsafe {
+            let end = (*header).nlmsg_len as usize;
+            buf.cast::<[u8; 8]>()
+                .byte_add(end)
+                .write_unaligned(attribute);
+            (*header).nlmsg_len += attribute.len() as u32;
+        }
+    }
+}
 
 /// `queue num FIRST-LAST`: to one of `total` queues, chosen by a hash that keeps the packets of
 /// two hosts in order. Without "bypass": packets are dropped while nobody reads the queue.

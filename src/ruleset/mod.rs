@@ -30,6 +30,7 @@
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use nftnl::ProtoFamily;
 
@@ -138,14 +139,16 @@ enum Defragmenter {
 /// # Errors
 /// [`Error::Permission`]; [`Error::NoQueue`] when it cannot.
 pub fn probe() -> Result<Mode, Error> {
-    let native = match build::probe(Mode::Native).commit() {
+    let socket = commit::socket()?;
+    let socket = socket.as_fd();
+    let native = match build::probe(Mode::Native).commit(socket) {
         Ok(()) => return Ok(Mode::Native),
         Err(error) => error,
     };
     if !native.is_unsupported() {
         return Err(native);
     }
-    match build::probe(Mode::Compat).commit() {
+    match build::probe(Mode::Compat).commit(socket) {
         Ok(()) => Ok(Mode::Compat),
         Err(compat) if compat.is_unsupported() => {
             Err(Error::NoQueue(Box::new(native), Box::new(compat)))
@@ -154,40 +157,87 @@ pub fn probe() -> Result<Mode, Error> {
     }
 }
 
-/// Replaces whatever rules we had by these, at once: no packet sees a state in between.
+/// Puts rules in force and takes them away.
 ///
-/// # Errors
-/// [`Error::Refused`] names the object the kernel did not take; the former rules stay then.
-pub fn install(mode: Mode, rules: &Ruleset) -> Result<(), Error> {
-    match install_with(mode, rules, Defragmenter::Tproxy) {
-        Err(error) if error.is_unsupported() => {
-            install_with(mode, rules, Defragmenter::Conntrack)?;
-            tracing::warn!(
-                "the kernel has no nftables expression 'tproxy' (CONFIG_NFT_TPROXY); connection tracking is switched on instead, to have fragments put together"
-            );
-            Ok(())
+/// As long as it lives, and where the kernel can do that (from 6.9 on), it owns the tables: others
+/// can neither change them nor flush them together with theirs. When it is gone, as with a killed
+/// process, the tables stay and belong to nobody.
+#[derive(Debug)]
+pub struct Keeper(OwnedFd);
+
+impl Keeper {
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn open() -> Result<Self, Error> {
+        commit::socket().map(Self)
+    }
+
+    /// Replaces whatever rules we had by these, at once: no packet sees a state in between.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the object the kernel did not take; the former rules stay then.
+    pub fn install(&self, mode: Mode, rules: &Ruleset) -> Result<(), Error> {
+        match self.install_with(mode, rules, Defragmenter::Tproxy) {
+            Err(error) if error.is_unsupported() => {
+                self.install_with(mode, rules, Defragmenter::Conntrack)?;
+                tracing::warn!(
+                    "the kernel has no nftables expression 'tproxy' (CONFIG_NFT_TPROXY); connection tracking is switched on instead, to have fragments put together"
+                );
+                Ok(())
+            }
+            other => other,
         }
-        other => other,
+    }
+
+    /// Removes our rules; fine if there are none.
+    ///
+    /// # Errors
+    /// [`Error::Permission`] and the like; the rules stay then.
+    pub fn remove(&self) -> Result<(), Error> {
+        let clear = |owned| {
+            let mut changes = Changes::new();
+            build::clear(&mut changes, owned);
+            changes.commit(self.0.as_fd())
+        };
+        match clear(true) {
+            Err(error) if error.is_unsupported() => clear(false),
+            other => other,
+        }
+    }
+
+    fn install_with(&self, mode: Mode, rules: &Ruleset, with: Defragmenter) -> Result<(), Error> {
+        // What is there may be ours or nobody's, then it becomes ours; or from a kernel or program
+        // that knew no owners. Or the kernel knows none.
+        let mut result = Ok(());
+        for (found_owned, owned) in [(true, true), (false, true), (false, false)] {
+            let mut changes = Changes::new();
+            build::clear(&mut changes, found_owned);
+            for family in families(mode) {
+                build::table(&mut changes, mode, *family, rules, with, owned)?;
+            }
+            result = changes.commit(self.0.as_fd());
+            if !matches!(&result, Err(error) if error.is_unsupported()) {
+                break;
+            }
+        }
+        result
     }
 }
 
-/// Removes our rules; fine if there are none.
+/// [`Keeper::install`] without keeping the tables.
 ///
 /// # Errors
-/// [`Error::Permission`] and the like; the rules stay then.
-pub fn remove() -> Result<(), Error> {
-    let mut changes = Changes::new();
-    build::clear(&mut changes);
-    changes.commit()
+/// As there.
+pub fn install(mode: Mode, rules: &Ruleset) -> Result<(), Error> {
+    Keeper::open()?.install(mode, rules)
 }
 
-fn install_with(mode: Mode, rules: &Ruleset, with: Defragmenter) -> Result<(), Error> {
-    let mut changes = Changes::new();
-    build::clear(&mut changes);
-    for family in families(mode) {
-        build::table(&mut changes, mode, *family, rules, with)?;
-    }
-    changes.commit()
+/// [`Keeper::remove`] for tables that nobody keeps.
+///
+/// # Errors
+/// As there.
+pub fn remove() -> Result<(), Error> {
+    Keeper::open()?.remove()
 }
 
 const fn families(mode: Mode) -> &'static [ProtoFamily] {
@@ -254,7 +304,10 @@ mod tests {
             unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
                 .unwrap();
             for mode in [Mode::Compat, Mode::Native] {
-                install_with(mode, &rules, Defragmenter::Conntrack).unwrap();
+                let keeper = Keeper::open().unwrap();
+                keeper
+                    .install_with(mode, &rules, Defragmenter::Conntrack)
+                    .unwrap();
                 let list = std::process::Command::new("nft")
                     .args(["list", "ruleset"])
                     .output()

