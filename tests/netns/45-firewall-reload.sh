@@ -6,8 +6,7 @@
 run() { # own|foreign
 	gateway_up "$1"
 	local i downloads=()
-	if [ "$1" = own ] && ! gw nft list tables | sed 's/^table //' |
-		xargs -n 2 ip netns exec "$PREFIX-gw" nft list table 2>/dev/null | grep -q 'flags owner'; then
+	if [ "$1" = own ] && { gw nft delete table ip tylo || gw nft delete table inet tylo; } 2>/dev/null; then
 		# Between flush and restoration, the kernel answers for its own address with resets.
 		echo "this kernel cannot protect a table from others; nothing to see with its own address"
 		gateway_down
