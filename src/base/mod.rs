@@ -11,6 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub mod counters;
+pub mod host;
 pub mod prefix;
 
 /// A transport protocol that has a BIB of its own (RFC 6146 section 3).

@@ -71,6 +71,11 @@ macro_rules! prefix {
             pub fn contains(&self, addr: $addr) -> bool {
                 self.0.contains(&addr)
             }
+
+            /// Whether any address is in both; then one is within the other.
+            pub fn intersects(&self, other: &Self) -> bool {
+                self.0.contains(&other.network()) || other.0.contains(&self.network())
+            }
         }
 
         impl fmt::Display for $name {
@@ -116,6 +121,16 @@ macro_rules! prefix {
 
 prefix!(Prefix4, Ipv4Net, Ipv4Addr, 32, NotV4, "An IPv4 prefix.");
 prefix!(Prefix6, Ipv6Net, Ipv6Addr, 128, NotV6, "An IPv6 prefix.");
+
+/// IPv4 addresses that never leave their link or host: "this network", loopback, link-local,
+/// multicast, broadcast (RFC 6890 section 2.2.2).
+pub const SCOPED4: [Prefix4; 5] = [
+    Prefix4(Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8)),
+    Prefix4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    Prefix4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
+    Prefix4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    Prefix4(Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32)),
+];
 
 /// An IPv6 prefix that IPv4 addresses are embedded in (RFC 6052 section 2.2).
 ///

@@ -119,6 +119,9 @@ impl Client {
                 | Reply::Pool4(_)
                 | Reply::Bib(_)
                 | Reply::Sessions(_)
+                | Reply::Eamt(_)
+                | Reply::Denylist4(_)
+                | Reply::Translation(_)
                 | Reply::Stats(_)
                 | Reply::Health(_)) => each(reply)?,
             }

@@ -139,10 +139,10 @@ pub(crate) fn parse(
     if operation.action == Action::GlobalUpdate {
         let token = words.next();
         if token.as_ref().is_some_and(help::wanted) {
-            return Ok(Invocation::Print(help::of_settings(&path)));
+            return Ok(Invocation::Print(help::of_settings(who.flavour, &path)));
         }
         let token = token.map(|t| t.to_string_lossy().into_owned());
-        let setting = resolve(token.as_deref(), Setting::ALL.iter())?;
+        let setting = resolve(token.as_deref(), Setting::of(who.flavour))?;
         path = format!("{path} {}", setting.key);
         key = Some(setting);
     }
@@ -251,7 +251,7 @@ impl Operands {
                 let table = self.table(Table::Stats { all, explain });
                 (Command::StatsDisplay, table)
             }
-            Action::GlobalDisplay => (Command::GlobalDisplay, self.table(Table::Settings)),
+            Action::GlobalDisplay => (Command::GlobalDisplay, self.table(Table::Settings(flavour))),
             Action::GlobalUpdate => (self.global_update()?, Output::Nothing),
             Action::Pool4Display => {
                 let protocol = self.protocol_or_tcp()?;

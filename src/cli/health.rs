@@ -58,20 +58,12 @@ fn ask() -> Result<Health, ClientError> {
         command: Command::Health,
     };
     let mut found = None;
-    Client::connect()?.call(&request, |reply| match reply {
-        Reply::Health(health) => {
-            found = Some(health);
-            Ok(())
-        }
-        Reply::Instances(_)
-        | Reply::Status { .. }
-        | Reply::Settings(_)
-        | Reply::Pool4(_)
-        | Reply::Bib(_)
-        | Reply::Sessions(_)
-        | Reply::Stats(_)
-        | Reply::Done
-        | Reply::Error(_) => Err(foreign()),
+    Client::connect()?.call(&request, |reply| {
+        let Reply::Health(health) = reply else {
+            return Err(foreign());
+        };
+        found = Some(health);
+        Ok(())
     })?;
     found.ok_or_else(foreign)
 }

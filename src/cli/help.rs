@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use super::grammar::Personality;
 use super::keywords::{Action, Mode};
 use super::options::options;
+use crate::model::Flavour;
 use crate::model::settings::{Kind, Setting, Settings, Value, format_duration};
 
 /// The version of Jool whose command language this is.
@@ -96,11 +97,11 @@ pub(crate) fn of_mode(who: Personality, mode: &Mode) -> String {
 }
 
 /// What `--help` says in the place of a setting's name.
-pub(crate) fn of_settings(path: &str) -> String {
+pub(crate) fn of_settings(flavour: Flavour, path: &str) -> String {
     let mut text = format!(
         "Change a setting\n\nUsage: {path} SETTING [--force] VALUE\n\nSettings and values:\n"
     );
-    for setting in Setting::ALL {
+    for setting in Setting::of(flavour) {
         line(&mut text, setting.key, kind(setting.kind));
     }
     text
@@ -113,7 +114,9 @@ pub(crate) fn example(setting: &Setting) -> String {
         Value::Number(n) => n.to_string(),
         Value::Duration(ms) => format_duration(ms),
         Value::Plateaus(_) => "1500,1280,576".to_owned(),
+        Value::Prefix4(_) => "198.51.100.0/24".to_owned(),
         Value::Prefix6(_) => "64:ff9b::/96".to_owned(),
+        Value::Hairpin(mode) => mode.name().to_owned(),
     }
 }
 
@@ -170,7 +173,9 @@ const fn kind(kind: Kind) -> &'static str {
         Kind::Number => "0 to 4294967295",
         Kind::Duration => "[HH:[MM:]]SS[.mmm]",
         Kind::Plateaus => "sizes in bytes, for example 1500,1280,576",
-        Kind::Prefix6 => "an IPv6 prefix",
+        Kind::Prefix4 => "an IPv4 prefix, or null",
+        Kind::Prefix6 => "an IPv6 prefix, or null",
+        Kind::Hairpin => "off, simple or intrinsic",
     }
 }
 

@@ -119,20 +119,12 @@ fn display(call: &Call, table: Table, style: Style, out: &mut impl Write) -> Res
 fn status(call: &Call, out: &mut impl Write) -> Result<(), RunError> {
     let mut running = None;
     let result = Client::connect().map_err(RunError::from).and_then(|mut c| {
-        c.call(&call.request, |reply| match reply {
-            Reply::Status { running: now } => {
-                running = Some(now);
-                Ok(())
-            }
-            Reply::Instances(_)
-            | Reply::Settings(_)
-            | Reply::Pool4(_)
-            | Reply::Bib(_)
-            | Reply::Sessions(_)
-            | Reply::Stats(_)
-            | Reply::Health(_)
-            | Reply::Done
-            | Reply::Error(_) => Err(foreign().into()),
+        c.call(&call.request, |reply| {
+            let Reply::Status { running: now } = reply else {
+                return Err(foreign().into());
+            };
+            running = Some(now);
+            Ok(())
         })
     });
     match (&result, running) {

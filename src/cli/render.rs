@@ -11,13 +11,13 @@ use super::names::Names;
 use crate::base::counters::Counter;
 use crate::model::control::Reply;
 use crate::model::settings::{Setting, Settings, Value, format_duration};
-use crate::model::{BibRow, InstanceRow, Pool4Row, SessionRow};
+use crate::model::{BibRow, Flavour, InstanceRow, Pool4Row, SessionRow};
 
 /// Which table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Table {
     Instances,
-    Settings,
+    Settings(Flavour),
     Stats { all: bool, explain: bool },
     Pool4,
     Bib,
@@ -74,9 +74,9 @@ impl<W: Write> Renderer<W> {
                 self.begin()?;
                 rows.iter().try_for_each(|row| self.instance(row))?;
             }
-            (Table::Settings, Reply::Settings(settings)) => {
+            (Table::Settings(flavour), Reply::Settings(settings)) => {
                 self.begin()?;
-                self.settings(settings)?;
+                self.settings(flavour, settings)?;
             }
             (Table::Stats { all, explain }, Reply::Stats(rows)) => {
                 self.begin()?;
@@ -98,7 +98,7 @@ impl<W: Write> Renderer<W> {
             }
             (
                 Table::Instances
-                | Table::Settings
+                | Table::Settings(_)
                 | Table::Stats { .. }
                 | Table::Pool4
                 | Table::Bib
@@ -119,7 +119,7 @@ impl<W: Write> Renderer<W> {
             match self.table {
                 Table::Instances => writeln!(self.out, "{INSTANCE_LINE}")?,
                 Table::Pool4 => writeln!(self.out, "{POOL4_LINE}")?,
-                Table::Settings | Table::Stats { .. } | Table::Bib | Table::Sessions => {}
+                Table::Settings(_) | Table::Stats { .. } | Table::Bib | Table::Sessions => {}
             }
         }
         self.out.flush()
@@ -144,7 +144,7 @@ impl<W: Write> Renderer<W> {
     const fn csv_header(&self) -> &'static str {
         match self.table {
             Table::Instances => "Namespace,Name,Framework",
-            Table::Settings => "Field,Value",
+            Table::Settings(_) => "Field,Value",
             Table::Stats { explain: false, .. } => "Stat,Value",
             Table::Stats { explain: true, .. } => "Stat,Value,Explanation",
             Table::Pool4 => "Mark,Protocol,Address,Min port,Max port,Iterations,Iterations fixed",
@@ -174,7 +174,7 @@ impl<W: Write> Renderer<W> {
                 writeln!(self.out, "{POOL4_LINE}")
             }
             Table::Sessions => writeln!(self.out, "{SESSION_LINE}"),
-            Table::Settings | Table::Stats { .. } | Table::Bib => Ok(()),
+            Table::Settings(_) | Table::Stats { .. } | Table::Bib => Ok(()),
         }
     }
 
@@ -196,8 +196,8 @@ impl<W: Write> Renderer<W> {
     }
 
     //= jool#global-display
-    fn settings(&mut self, settings: &Settings) -> io::Result<()> {
-        for setting in Setting::ALL {
+    fn settings(&mut self, flavour: Flavour, settings: &Settings) -> io::Result<()> {
+        for setting in Setting::of(flavour) {
             let value = setting.value(settings);
             if self.style.csv {
                 writeln!(self.out, "{},{}", setting.key, csv_value(&value))?;
@@ -357,8 +357,10 @@ fn console_value(key: &str, value: &Value) -> String {
         Value::Number(n) => n.to_string(),
         Value::Duration(ms) => format!("{} (HH:MM:SS)", format_duration(*ms)),
         Value::Plateaus(list) => plateaus(list),
-        Value::Prefix6(None) => "(unset)".to_owned(),
+        Value::Prefix4(None) | Value::Prefix6(None) => "(unset)".to_owned(),
+        Value::Prefix4(Some(prefix)) => prefix.to_string(),
         Value::Prefix6(Some(prefix)) => prefix.to_string(),
+        Value::Hairpin(mode) => mode.name().to_owned(),
     }
 }
 
@@ -369,8 +371,10 @@ fn csv_value(value: &Value) -> String {
         Value::Number(n) => n.to_string(),
         Value::Duration(ms) => format_duration(*ms),
         Value::Plateaus(list) => quoted(&plateaus(list)),
-        Value::Prefix6(None) => String::new(),
+        Value::Prefix4(None) | Value::Prefix6(None) => String::new(),
+        Value::Prefix4(Some(prefix)) => prefix.to_string(),
         Value::Prefix6(Some(prefix)) => prefix.to_string(),
+        Value::Hairpin(mode) => mode.name().to_owned(),
     }
 }
 

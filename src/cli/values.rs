@@ -49,11 +49,13 @@ impl ValueError {
                 | SettingError::Range(..)
                 | SettingError::Duration(_)
                 | SettingError::Millis(_)
+                | SettingError::Hairpin(_)
                 | SettingError::NoPlateaus => EXIT_INVALID,
                 SettingError::TooManyPlateaus(_)
                 | SettingError::ZeroPlateaus
                 | SettingError::Kind(..)
                 | SettingError::TooSmall { .. }
+                | SettingError::Scoped(..)
                 | SettingError::Pool6Mandatory
                 | SettingError::Pool6Fixed(_) => EXIT_MEANING,
             },

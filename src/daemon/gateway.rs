@@ -165,11 +165,19 @@ impl Gateway {
         names.iter().try_for_each(|name| self.remove(flavour, name))
     }
 
-    pub(super) fn set(&self, slot: &Slot, key: &str, value: Value) -> Result<(), Failure> {
+    pub(super) fn set(
+        &self,
+        slot: &Slot,
+        key: &str,
+        value: Value,
+        force: bool,
+    ) -> Result<(), Failure> {
         let _next = self.exclusive();
         self.still_there(slot)?;
         let mut settings = slot.lock().settings().clone();
-        settings.set(key, value).map_err(invalid)?;
+        settings
+            .set(slot.flavour, key, value, force)
+            .map_err(invalid)?;
         let config = Config::Settings(slot.id, Box::new(settings.clone()));
         self.traffic.store.configure(config).map_err(storage)?;
         slot.lock().set_settings(settings);

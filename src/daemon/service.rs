@@ -45,7 +45,7 @@ impl Service for Gateway {
                 reply(Reply::Settings(Box::new(settings)));
                 Ok(())
             }
-            Command::GlobalUpdate { key, value, .. } => self.set(&*slot()?, &key, value),
+            Command::GlobalUpdate { key, value, force } => self.set(&*slot()?, &key, value, force),
             Command::Pool4Display { protocol } => {
                 let pool4 = slot()?.lock().nat64().pool4().clone();
                 pages(pool4.rows(protocol), Reply::Pool4, reply);
@@ -91,6 +91,19 @@ impl Service for Gateway {
                 reply(Reply::Stats(rows.collect()));
                 Ok(())
             }
+            Command::EamtDisplay
+            | Command::EamtAdd { .. }
+            | Command::EamtRemove { .. }
+            | Command::EamtFlush
+            | Command::Denylist4Display
+            | Command::Denylist4Add { .. }
+            | Command::Denylist4Remove { .. }
+            | Command::Denylist4Flush
+            | Command::AddressQuery { .. }
+            | Command::Replace { .. } => Err(failure(
+                libc::EOPNOTSUPP,
+                "this daemon has no stateless translation",
+            )),
             Command::Health => {
                 reply(Reply::Health(self.health()?));
                 Ok(())
@@ -106,6 +119,7 @@ impl Gateway {
         for slot in slots.iter() {
             let queues = self.dataplane.queues(slot.number);
             instances.push(InstanceHealth {
+                flavour: slot.flavour,
                 name: slot.name.clone(),
                 framework: slot.framework,
                 queues: queues.map_err(|error| failure(libc::EIO, error.to_string()))?,

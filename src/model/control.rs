@@ -6,10 +6,15 @@
 //! lines, the last of which is [`Reply::Done`] or [`Reply::Error`]. Several requests may follow
 //! each other on one connection.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::settings::{Settings, Value};
-use super::{BibRow, Flavour, Framework, InstanceRow, Pool4Entry, Pool4Row, PortRange, SessionRow};
+use super::{
+    BibEntry, BibRow, EamRow, Flavour, Framework, InstanceRow, Pool4Entry, Pool4Row, PortRange,
+    SessionRow, Translation,
+};
 use crate::base::prefix::{Prefix4, Prefix6};
 use crate::base::{Protocol, Transport4, Transport6};
 
@@ -20,7 +25,7 @@ pub const SOCKET: &str = "tylo";
 pub const VERSION: u32 = 1;
 
 /// The longest request line the daemon reads, in bytes.
-pub const REQUEST_MAX: usize = 1 << 20;
+pub const REQUEST_MAX: usize = 64 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -91,10 +96,56 @@ pub enum Command {
     SessionDisplay {
         protocol: Protocol,
     },
+    /// Answered by [`Reply::Eamt`], rows in display order.
+    EamtDisplay,
+    EamtAdd {
+        row: EamRow,
+        force: bool,
+    },
+    /// At least one of the two must be given; both must match.
+    EamtRemove {
+        v6: Option<Prefix6>,
+        v4: Option<Prefix4>,
+    },
+    EamtFlush,
+    /// Answered by [`Reply::Denylist4`], in the order in which they were added.
+    Denylist4Display,
+    Denylist4Add {
+        prefix: Prefix4,
+        force: bool,
+    },
+    Denylist4Remove {
+        prefix: Prefix4,
+    },
+    Denylist4Flush,
+    /// Answered by [`Reply::Translation`].
+    AddressQuery {
+        address: IpAddr,
+    },
+    /// Makes `instance` be exactly this, or leaves everything as it is.
+    Replace {
+        config: Box<Config>,
+        force: bool,
+    },
     /// Answered by [`Reply::Stats`].
     StatsDisplay,
     /// Answered by [`Reply::Health`]; does not look at `instance`.
     Health,
+}
+
+/// The whole configuration of an instance, as a file has it. What it leaves out gets its default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    pub framework: Framework,
+    pub settings: Vec<(String, Value)>,
+    /// SIIT only.
+    pub eamt: Vec<EamRow>,
+    /// SIIT only.
+    pub denylist4: Vec<Prefix4>,
+    /// NAT64 only.
+    pub pool4: Vec<Pool4Entry>,
+    /// NAT64 only; matters only when the instance is new.
+    pub bib: Vec<BibEntry>,
 }
 
 /// One line of an answer. Rows may be spread over several lines.
@@ -109,6 +160,9 @@ pub enum Reply {
     Pool4(Vec<Pool4Row>),
     Bib(Vec<BibRow>),
     Sessions(Vec<SessionRow>),
+    Eamt(Vec<EamRow>),
+    Denylist4(Vec<Prefix4>),
+    Translation(Translation),
     /// Name and value of every counter, in display order.
     Stats(Vec<(String, u64)>),
     Health(Health),
@@ -147,6 +201,7 @@ pub struct Health {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceHealth {
+    pub flavour: Flavour,
     pub name: String,
     pub framework: Framework,
     /// First queue number and how many there are.

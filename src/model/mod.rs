@@ -4,11 +4,11 @@
 //! Rows and settings with their serde form, and the [control protocol](control). No behaviour
 //! beyond checking values.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::prefix::Prefix4;
+use crate::base::prefix::{Pool6, Prefix4, Prefix6};
 use crate::base::{Protocol, Transport4, Transport6};
 
 pub mod control;
@@ -25,6 +25,65 @@ pub const INSTANCE_NAME_MAX: usize = 15;
 #[serde(rename_all = "lowercase")]
 pub enum Flavour {
     Nat64,
+    Siit,
+}
+
+impl Flavour {
+    /// The word in messages and in the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat64 => "nat64",
+            Self::Siit => "siit",
+        }
+    }
+}
+
+/// What an SIIT instance does when both ends of a flow are in its EAM table (RFC 7757 section 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HairpinMode {
+    Off,
+    Simple,
+    #[default]
+    Intrinsic,
+}
+
+impl HairpinMode {
+    pub const ALL: [Self; 3] = [Self::Off, Self::Simple, Self::Intrinsic];
+
+    /// The word operators read and write.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Simple => "simple",
+            Self::Intrinsic => "intrinsic",
+        }
+    }
+}
+
+/// An explicit address mapping (RFC 7757 section 3).
+///
+/// The IPv4 suffix is never longer than the IPv6 suffix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EamRow {
+    pub v6: Prefix6,
+    pub v4: Prefix4,
+}
+
+/// How an address is translated, for `address query`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Translation {
+    pub query: IpAddr,
+    pub result: IpAddr,
+    pub rule: AddressRule,
+}
+
+/// What made the result of a [`Translation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AddressRule {
+    Eam(EamRow),
+    Pool6(Pool6),
 }
 
 /// How packets reach an instance.
@@ -96,6 +155,14 @@ pub struct Pool4Row {
     pub iterations_fixed: bool,
     pub addr: Ipv4Addr,
     pub ports: PortRange,
+}
+
+/// What `bib add` adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BibEntry {
+    pub protocol: Protocol,
+    pub v6: Transport6,
+    pub v4: Transport4,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

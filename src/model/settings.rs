@@ -7,7 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::prefix::{Pool6, Prefix6, PrefixError};
+use super::{Flavour, HairpinMode};
+use crate::base::prefix::{Pool6, Prefix4, Prefix6, PrefixError, SCOPED4};
 
 /// What kind of value a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +22,12 @@ pub enum Kind {
     Duration,
     /// MTU plateaus, written `1500,1280,576`.
     Plateaus,
+    /// An IPv4 prefix, or `null`.
+    Prefix4,
     /// An IPv6 prefix, or `null`.
     Prefix6,
+    /// One of the words of [`HairpinMode`].
+    Hairpin,
 }
 
 /// A value of the right form whose meaning is not checked yet.
@@ -34,7 +39,9 @@ pub enum Value {
     /// Milliseconds.
     Duration(u64),
     Plateaus(Vec<u16>),
+    Prefix4(Option<Prefix4>),
     Prefix6(Option<Prefix6>),
+    Hairpin(HairpinMode),
 }
 
 impl Value {
@@ -49,7 +56,9 @@ impl Value {
             Self::Number(_) => "a number",
             Self::Duration(_) => "a duration",
             Self::Plateaus(_) => "a list of plateaus",
+            Self::Prefix4(_) => "an IPv4 prefix",
             Self::Prefix6(_) => "an IPv6 prefix",
+            Self::Hairpin(_) => "a hairpin mode",
         }
     }
 }
@@ -75,6 +84,12 @@ pub enum SettingError {
     TooManyPlateaus(usize),
     #[error("the list of plateaus holds nothing but zeroes")]
     ZeroPlateaus,
+    #[error("'{0}' is not a hairpin mode (write off, simple or intrinsic)")]
+    Hairpin(String),
+    #[error(
+        "{0} intersects {1}, whose addresses never leave their link; choose another prefix or add --force"
+    )]
+    Scoped(Prefix4, Prefix4),
     #[error(transparent)]
     Prefix(#[from] PrefixError),
     #[error("'{0}' does not take {1}")]
@@ -98,11 +113,22 @@ pub enum SettingError {
 pub struct Setting {
     pub key: &'static str,
     pub kind: Kind,
+    /// Whose it is; for others it does not exist.
+    pub flavours: &'static [Flavour],
     get: fn(&Settings) -> Value,
-    set: fn(&mut Settings, Value) -> Result<(), SettingError>,
+    set: fn(&mut Settings, Value, Context) -> Result<(), SettingError>,
 }
 
-/// The settings of one NAT64 instance. `Default` holds the documented defaults.
+/// Whose setting is changed, and how insistently.
+#[derive(Clone, Copy, Debug)]
+struct Context {
+    flavour: Flavour,
+    /// Leaves out the checks that `--force` overrides.
+    force: bool,
+}
+
+/// The settings of one instance. `Default` holds the documented defaults; those of other flavours
+/// keep theirs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Settings {
@@ -115,6 +141,11 @@ pub struct Settings {
     pub tos: u8,
     /// Descending, without zeroes or duplicates.
     pub mtu_plateaus: Vec<u16>,
+    pub amend_udp_checksum_zero: bool,
+    pub eam_hairpin_mode: HairpinMode,
+    pub randomize_rfc6791_addresses: bool,
+    pub rfc6791v6_prefix: Option<Prefix6>,
+    pub rfc6791v4_prefix: Option<Prefix4>,
     pub address_dependent_filtering: bool,
     pub drop_externally_initiated_tcp: bool,
     pub drop_icmpv6_info: bool,
@@ -148,6 +179,11 @@ impl Default for Settings {
             override_tos: false,
             tos: 0,
             mtu_plateaus: DEFAULT_PLATEAUS.to_vec(),
+            amend_udp_checksum_zero: false,
+            eam_hairpin_mode: HairpinMode::Intrinsic,
+            randomize_rfc6791_addresses: true,
+            rfc6791v6_prefix: None,
+            rfc6791v4_prefix: None,
             address_dependent_filtering: false,
             drop_externally_initiated_tcp: false,
             drop_icmpv6_info: false,
@@ -172,22 +208,35 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Takes `value` for `key`.
+    /// Takes `value` for `key` of an instance of `flavour`; `force` leaves out the checks that an
+    /// operator may override.
     ///
     /// # Errors
-    /// Unknown keys, values of the wrong kind and values out of range; nothing changes then.
-    pub fn set(&mut self, key: &str, value: Value) -> Result<(), SettingError> {
-        let setting = Setting::find(key).ok_or_else(|| SettingError::Unknown(key.to_owned()))?;
-        (setting.set)(self, value)
+    /// Keys that the flavour does not have, values of the wrong kind and values out of range;
+    /// nothing changes then.
+    pub fn set(
+        &mut self,
+        flavour: Flavour,
+        key: &str,
+        value: Value,
+        force: bool,
+    ) -> Result<(), SettingError> {
+        let setting =
+            Setting::find(flavour, key).ok_or_else(|| SettingError::Unknown(key.to_owned()))?;
+        (setting.set)(self, value, Context { flavour, force })
     }
 }
 
 impl Setting {
-    /// Every setting of NAT64, in display order.
-    pub const ALL: &[Self] = SETTINGS;
+    /// Every setting of a flavour, in display order.
+    pub fn of(flavour: Flavour) -> impl Iterator<Item = &'static Self> + Clone {
+        SETTINGS
+            .iter()
+            .filter(move |s| s.flavours.contains(&flavour))
+    }
 
-    pub fn find(key: &str) -> Option<&'static Self> {
-        SETTINGS.iter().find(|s| s.key == key)
+    pub fn find(flavour: Flavour, key: &str) -> Option<&'static Self> {
+        Self::of(flavour).find(|s| s.key == key)
     }
 
     pub fn value(&self, settings: &Settings) -> Value {
@@ -205,8 +254,16 @@ impl Setting {
             Kind::Number => Value::Number(parse_number(text, u32::MAX)?),
             Kind::Duration => Value::Duration(parse_duration(text)?),
             Kind::Plateaus => Value::Plateaus(parse_plateaus(text)?),
+            Kind::Prefix4 if text == "null" => Value::Prefix4(None),
+            Kind::Prefix4 => Value::Prefix4(Some(text.parse()?)),
             Kind::Prefix6 if text == "null" => Value::Prefix6(None),
             Kind::Prefix6 => Value::Prefix6(Some(text.parse()?)),
+            Kind::Hairpin => Value::Hairpin(
+                HairpinMode::ALL
+                    .into_iter()
+                    .find(|mode| mode.name() == text)
+                    .ok_or_else(|| SettingError::Hairpin(text.to_owned()))?,
+            ),
         })
     }
 }
@@ -307,13 +364,47 @@ fn lifetime(key: &'static str, given: u64, minimum: u64) -> Result<u64, SettingE
     Ok(given)
 }
 
+/// Whether a prefix holds no addresses that are confined to their link.
+///
+/// # Errors
+/// [`SettingError::Scoped`].
+pub fn unscoped(prefix: Prefix4) -> Result<(), SettingError> {
+    match SCOPED4
+        .into_iter()
+        .find(|scoped| scoped.intersects(&prefix))
+    {
+        Some(scoped) => Err(SettingError::Scoped(prefix, scoped)),
+        None => Ok(()),
+    }
+}
+
+fn set_pool6(settings: &mut Settings, value: Value, context: Context) -> Result<(), SettingError> {
+    let Value::Prefix6(prefix) = value else {
+        return Err(value.unfit("pool6"));
+    };
+    let new = match prefix {
+        Some(prefix) if context.force => Some(Pool6::new(prefix)?),
+        Some(prefix) => Some(Pool6::strict(prefix)?),
+        None => None,
+    };
+    match (context.flavour, settings.pool6, new) {
+        (Flavour::Nat64, _, None) => return Err(SettingError::Pool6Mandatory),
+        (Flavour::Nat64, Some(old), Some(new)) if old != new => {
+            return Err(SettingError::Pool6Fixed(old));
+        }
+        (Flavour::Nat64 | Flavour::Siit, _, _) => settings.pool6 = new,
+    }
+    Ok(())
+}
+
 macro_rules! setting {
-    ($key:literal, $field:ident, Bool) => {
+    ($flavours:expr, $key:literal, $field:ident, Bool) => {
         Setting {
             key: $key,
             kind: Kind::Bool,
+            flavours: $flavours,
             get: |s| Value::Bool(s.$field),
-            set: |s, v| match v {
+            set: |s, v, _| match v {
                 Value::Bool(v) => {
                     s.$field = v;
                     Ok(())
@@ -322,12 +413,13 @@ macro_rules! setting {
             },
         }
     };
-    ($key:literal, $field:ident, Byte, $max:literal) => {
+    ($flavours:expr, $key:literal, $field:ident, Byte, $max:literal) => {
         Setting {
             key: $key,
             kind: Kind::Byte,
+            flavours: $flavours,
             get: |s| Value::Number(s.$field.into()),
-            set: |s, v| match v {
+            set: |s, v, _| match v {
                 Value::Number(v) if v <= $max => {
                     s.$field = v as u8;
                     Ok(())
@@ -337,12 +429,13 @@ macro_rules! setting {
             },
         }
     };
-    ($key:literal, $field:ident, Number) => {
+    ($flavours:expr, $key:literal, $field:ident, Number) => {
         Setting {
             key: $key,
             kind: Kind::Number,
+            flavours: $flavours,
             get: |s| Value::Number(s.$field),
-            set: |s, v| match v {
+            set: |s, v, _| match v {
                 Value::Number(v) => {
                     s.$field = v;
                     Ok(())
@@ -351,12 +444,13 @@ macro_rules! setting {
             },
         }
     };
-    ($key:literal, $field:ident, Duration, $min:expr) => {
+    ($flavours:expr, $key:literal, $field:ident, Duration, $min:expr) => {
         Setting {
             key: $key,
             kind: Kind::Duration,
+            flavours: $flavours,
             get: |s| Value::Duration(s.$field),
-            set: |s, v| match v {
+            set: |s, v, _| match v {
                 Value::Duration(v) => {
                     s.$field = lifetime($key, v, $min)?;
                     Ok(())
@@ -380,31 +474,25 @@ const DEFAULT_PLATEAUS: [u16; 11] = [
     65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68,
 ];
 
+const NAT64: &[Flavour] = &[Flavour::Nat64];
+const SIIT: &[Flavour] = &[Flavour::Siit];
+const ALL: &[Flavour] = &[Flavour::Nat64, Flavour::Siit];
+
 const SETTINGS: &[Setting] = &[
-    setting!("manually-enabled", manually_enabled, Bool),
+    setting!(ALL, "manually-enabled", manually_enabled, Bool),
     Setting {
         key: "pool6",
         kind: Kind::Prefix6,
+        flavours: ALL,
         get: |s| Value::Prefix6(s.pool6.map(|p| p.prefix())),
-        set: |s, v| {
-            let Value::Prefix6(prefix) = v else {
-                return Err(v.unfit("pool6"));
-            };
-            let new = Pool6::new(prefix.ok_or(SettingError::Pool6Mandatory)?)?;
-            match s.pool6 {
-                Some(old) if old != new => Err(SettingError::Pool6Fixed(old)),
-                _ => {
-                    s.pool6 = Some(new);
-                    Ok(())
-                }
-            }
-        },
+        set: set_pool6,
     },
     Setting {
         key: "lowest-ipv6-mtu",
         kind: Kind::Number,
+        flavours: ALL,
         get: |s| Value::Number(s.lowest_ipv6_mtu),
-        set: |s, v| {
+        set: |s, v, _| {
             let Value::Number(mtu) = v else {
                 return Err(v.unfit("lowest-ipv6-mtu"));
             };
@@ -419,15 +507,16 @@ const SETTINGS: &[Setting] = &[
             Ok(())
         },
     },
-    setting!("logging-debug", logging_debug, Bool),
-    setting!("zeroize-traffic-class", zeroize_traffic_class, Bool),
-    setting!("override-tos", override_tos, Bool),
-    setting!("tos", tos, Byte, 255),
+    setting!(ALL, "logging-debug", logging_debug, Bool),
+    setting!(ALL, "zeroize-traffic-class", zeroize_traffic_class, Bool),
+    setting!(ALL, "override-tos", override_tos, Bool),
+    setting!(ALL, "tos", tos, Byte, 255),
     Setting {
         key: "mtu-plateaus",
         kind: Kind::Plateaus,
+        flavours: ALL,
         get: |s| Value::Plateaus(s.mtu_plateaus.clone()),
-        set: |s, v| {
+        set: |s, v, _| {
             let Value::Plateaus(mut list) = v else {
                 return Err(v.unfit("mtu-plateaus"));
             };
@@ -445,41 +534,117 @@ const SETTINGS: &[Setting] = &[
         },
     },
     setting!(
+        SIIT,
+        "amend-udp-checksum-zero",
+        amend_udp_checksum_zero,
+        Bool
+    ),
+    Setting {
+        key: "eam-hairpin-mode",
+        kind: Kind::Hairpin,
+        flavours: SIIT,
+        get: |s| Value::Hairpin(s.eam_hairpin_mode),
+        set: |s, v, _| {
+            let Value::Hairpin(mode) = v else {
+                return Err(v.unfit("eam-hairpin-mode"));
+            };
+            s.eam_hairpin_mode = mode;
+            Ok(())
+        },
+    },
+    setting!(
+        SIIT,
+        "randomize-rfc6791-addresses",
+        randomize_rfc6791_addresses,
+        Bool
+    ),
+    Setting {
+        key: "rfc6791v6-prefix",
+        kind: Kind::Prefix6,
+        flavours: SIIT,
+        get: |s| Value::Prefix6(s.rfc6791v6_prefix),
+        set: |s, v, _| {
+            let Value::Prefix6(prefix) = v else {
+                return Err(v.unfit("rfc6791v6-prefix"));
+            };
+            s.rfc6791v6_prefix = prefix;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "rfc6791v4-prefix",
+        kind: Kind::Prefix4,
+        flavours: SIIT,
+        get: |s| Value::Prefix4(s.rfc6791v4_prefix),
+        set: |s, v, context| {
+            let Value::Prefix4(prefix) = v else {
+                return Err(v.unfit("rfc6791v4-prefix"));
+            };
+            if let Some(prefix) = prefix.filter(|_| !context.force) {
+                unscoped(prefix)?;
+            }
+            s.rfc6791v4_prefix = prefix;
+            Ok(())
+        },
+    },
+    setting!(
+        NAT64,
         "address-dependent-filtering",
         address_dependent_filtering,
         Bool
     ),
     setting!(
+        NAT64,
         "drop-externally-initiated-tcp",
         drop_externally_initiated_tcp,
         Bool
     ),
-    setting!("drop-icmpv6-info", drop_icmpv6_info, Bool),
+    setting!(NAT64, "drop-icmpv6-info", drop_icmpv6_info, Bool),
     setting!(
+        NAT64,
         "source-icmpv6-errors-better",
         source_icmpv6_errors_better,
         Bool
     ),
-    setting!("f-args", f_args, Byte, 15),
-    setting!("handle-rst-during-fin-rcv", handle_rst_during_fin_rcv, Bool),
-    //= rfc6146#section-4
-    setting!("tcp-est-timeout", tcp_est_timeout, Duration, 2 * HOUR),
-    setting!("tcp-trans-timeout", tcp_trans_timeout, Duration, 4 * MINUTE),
-    setting!("udp-timeout", udp_timeout, Duration, 2 * MINUTE),
-    setting!("icmp-timeout", icmp_timeout, Duration, 0),
-    setting!("logging-bib", logging_bib, Bool),
-    setting!("logging-session", logging_session, Bool),
+    setting!(NAT64, "f-args", f_args, Byte, 15),
     setting!(
+        NAT64,
+        "handle-rst-during-fin-rcv",
+        handle_rst_during_fin_rcv,
+        Bool
+    ),
+    //= rfc6146#section-4
+    setting!(
+        NAT64,
+        "tcp-est-timeout",
+        tcp_est_timeout,
+        Duration,
+        2 * HOUR
+    ),
+    setting!(
+        NAT64,
+        "tcp-trans-timeout",
+        tcp_trans_timeout,
+        Duration,
+        4 * MINUTE
+    ),
+    setting!(NAT64, "udp-timeout", udp_timeout, Duration, 2 * MINUTE),
+    setting!(NAT64, "icmp-timeout", icmp_timeout, Duration, 0),
+    setting!(NAT64, "logging-bib", logging_bib, Bool),
+    setting!(NAT64, "logging-session", logging_session, Bool),
+    setting!(
+        NAT64,
         "maximum-simultaneous-opens",
         maximum_simultaneous_opens,
         Number
     ),
-    setting!("ss-enabled", ss_enabled, Bool),
-    setting!("ss-flush-asap", ss_flush_asap, Bool),
-    setting!("ss-flush-deadline", ss_flush_deadline, Number),
-    setting!("ss-capacity", ss_capacity, Number),
-    setting!("ss-max-payload", ss_max_payload, Number),
+    setting!(NAT64, "ss-enabled", ss_enabled, Bool),
+    setting!(NAT64, "ss-flush-asap", ss_flush_asap, Bool),
+    setting!(NAT64, "ss-flush-deadline", ss_flush_deadline, Number),
+    setting!(NAT64, "ss-capacity", ss_capacity, Number),
+    setting!(NAT64, "ss-max-payload", ss_max_payload, Number),
     setting!(
+        NAT64,
         "ss-max-sessions-per-packet",
         ss_max_sessions_per_packet,
         Number
@@ -487,80 +652,4 @@ const SETTINGS: &[Setting] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_and_written() {
-        for (text, ms) in [
-            ("0", 0),
-            ("90", 90_000),
-            ("5:00", 300_000),
-            ("2:00:00", 7_200_000),
-            ("0:00:01.500", 1_500),
-            ("99:99", 99 * 60_000 + 99_000),
-        ] {
-            assert_eq!(parse_duration(text), Ok(ms), "{text}");
-        }
-        for text in [
-            "",
-            "soon",
-            "1:",
-            "1:2:3:4",
-            "-1",
-            "1.5",
-            "1.1234",
-            "99999999999999999999",
-        ] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-        assert_eq!(format_duration(7_177_123), "1:59:37.123");
-        assert_eq!(format_duration(300_000), "0:05:00");
-    }
-
-    #[test]
-    fn every_default_can_be_set_again() {
-        let mut settings = Settings {
-            pool6: Some("64:ff9b::/96".to_owned().try_into().unwrap()),
-            ..Settings::default()
-        };
-        let before = settings.clone();
-        for setting in Setting::ALL {
-            settings.set(setting.key, setting.value(&before)).unwrap();
-        }
-        assert_eq!(settings, before);
-    }
-
-    //= rfc6146#section-4
-    //= type=test
-    #[test]
-    fn bad_values_change_nothing() {
-        let mut settings = Settings::default();
-        for (key, value) in [
-            ("tos", Value::Number(256)),
-            ("tos", Value::Bool(true)),
-            ("f-args", Value::Number(16)),
-            ("lowest-ipv6-mtu", Value::Number(1279)),
-            ("udp-timeout", Value::Duration(60_000)),
-            ("udp-timeout", Value::Duration((1 << 53) + 1)),
-            ("mtu-plateaus", Value::Plateaus(vec![0])),
-            ("pool6", Value::Prefix6(None)),
-            ("nothing", Value::Bool(true)),
-        ] {
-            assert!(settings.set(key, value).is_err(), "{key}");
-        }
-        assert_eq!(settings, Settings::default());
-    }
-
-    #[test]
-    fn plateaus_are_sorted_and_cleaned() {
-        let mut settings = Settings::default();
-        settings
-            .set(
-                "mtu-plateaus",
-                Value::Plateaus(vec![100, 0, 1500, 600, 600]),
-            )
-            .unwrap();
-        assert_eq!(settings.mtu_plateaus, [1500, 600, 100]);
-    }
-}
+mod tests;

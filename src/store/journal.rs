@@ -329,15 +329,12 @@ impl Writer {
                 slot,
                 settings,
             } => {
-                let flavour = match flavour {
-                    Flavour::Nat64 => "nat64",
-                };
                 tx.execute(
                     "INSERT INTO instance (id, flavour, name, framework, slot, settings) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                     params![
                         id.0,
-                        flavour,
+                        flavour.name(),
                         name,
                         framework.name(),
                         slot as i64,

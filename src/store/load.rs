@@ -30,6 +30,7 @@ fn instance(db: &Connection, row: &Row<'_>, clock: Clock) -> Result<Saved, Error
     let bad = |what, value: &str| Error::Instance(name.clone(), what, value.to_owned());
     let flavour = match flavour.as_str() {
         "nat64" => Flavour::Nat64,
+        "siit" => Flavour::Siit,
         other => return Err(bad("flavour", other)),
     };
     let framework = match framework.as_str() {

@@ -105,8 +105,16 @@ fn displays_know_their_style() {
         numeric,
     };
     for (line, table, style) in [
-        ("gl di", Table::Settings, style(false, true, false)),
-        ("g d --csv", Table::Settings, style(true, true, false)),
+        (
+            "gl di",
+            Table::Settings(Flavour::Nat64),
+            style(false, true, false),
+        ),
+        (
+            "g d --csv",
+            Table::Settings(Flavour::Nat64),
+            style(true, true, false),
+        ),
         ("p d --no", Table::Pool4, style(false, false, false)),
         ("b d --numeric", Table::Bib, style(false, true, true)),
         (

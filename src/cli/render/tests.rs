@@ -114,7 +114,7 @@ fn settings_as_recorded() {
         let reply = [Reply::Settings(Box::new(settings.clone()))];
         let added = NEW_SETTING[usize::from(style == CSV || style == BARE_CSV)];
         assert_eq!(
-            print(Table::Settings, style, &reply),
+            print(Table::Settings(Flavour::Nat64), style, &reply),
             format!("{expected}{added}")
         );
     };
@@ -159,7 +159,7 @@ fn settings_as_recorded() {
 #[test]
 fn an_unset_prefix_is_marked_or_empty() {
     let reply = [Reply::Settings(Box::default())];
-    let lines = |style| print(Table::Settings, style, &reply);
+    let lines = |style| print(Table::Settings(Flavour::Nat64), style, &reply);
     assert!(lines(CONSOLE).contains("\n  pool6: (unset)\n"));
     assert!(lines(CSV).contains("\npool6,\n"));
 }

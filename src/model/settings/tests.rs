@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+use super::*;
+
+#[test]
+fn durations_are_read_and_written() {
+    for (text, ms) in [
+        ("0", 0),
+        ("90", 90_000),
+        ("5:00", 300_000),
+        ("2:00:00", 7_200_000),
+        ("0:00:01.500", 1_500),
+        ("99:99", 99 * 60_000 + 99_000),
+    ] {
+        assert_eq!(parse_duration(text), Ok(ms), "{text}");
+    }
+    for text in [
+        "",
+        "soon",
+        "1:",
+        "1:2:3:4",
+        "-1",
+        "1.5",
+        "1.1234",
+        "99999999999999999999",
+    ] {
+        assert!(parse_duration(text).is_err(), "{text}");
+    }
+    assert_eq!(format_duration(7_177_123), "1:59:37.123");
+    assert_eq!(format_duration(300_000), "0:05:00");
+}
+
+#[test]
+fn every_default_can_be_set_again() {
+    for flavour in [Flavour::Nat64, Flavour::Siit] {
+        let mut settings = Settings {
+            pool6: Some("64:ff9b::/96".to_owned().try_into().unwrap()),
+            ..Settings::default()
+        };
+        let before = settings.clone();
+        for setting in Setting::of(flavour) {
+            settings
+                .set(flavour, setting.key, setting.value(&before), false)
+                .unwrap();
+        }
+        assert_eq!(settings, before);
+    }
+}
+
+#[test]
+fn flavours_have_settings_of_their_own() {
+    let mut settings = Settings::default();
+    let mut set = |flavour, key, force| {
+        let value = Setting::of(Flavour::Nat64)
+            .chain(Setting::of(Flavour::Siit))
+            .find(|setting| setting.key == key)
+            .unwrap()
+            .value(&Settings::default());
+        settings.set(flavour, key, value, force)
+    };
+    let unknown = |key: &str| Err(SettingError::Unknown(key.to_owned()));
+    assert_eq!(set(Flavour::Siit, "f-args", true), unknown("f-args"));
+    assert_eq!(
+        set(Flavour::Nat64, "eam-hairpin-mode", true),
+        unknown("eam-hairpin-mode")
+    );
+    assert_eq!(set(Flavour::Siit, "pool6", false), Ok(()), "may be unset");
+    assert_eq!(
+        set(Flavour::Nat64, "pool6", true),
+        Err(SettingError::Pool6Mandatory)
+    );
+}
+
+#[test]
+fn force_overrides_what_may_be_meant() {
+    let mut settings = Settings::default();
+    for (key, value) in [
+        ("pool6", "2001:db8:0:0:ff00::/96"),
+        ("rfc6791v4-prefix", "169.254.1.0/24"),
+        ("rfc6791v4-prefix", "0.0.0.0/0"),
+    ] {
+        let value = Setting::find(Flavour::Siit, key).unwrap().parse(value);
+        let mut set = |force| settings.set(Flavour::Siit, key, value.clone().unwrap(), force);
+        assert!(set(false).is_err(), "{key}");
+        assert_eq!(set(true), Ok(()), "{key}");
+    }
+}
+
+//= rfc6146#section-4
+//= type=test
+#[test]
+fn bad_values_change_nothing() {
+    let mut settings = Settings::default();
+    for (key, value) in [
+        ("tos", Value::Number(256)),
+        ("tos", Value::Bool(true)),
+        ("f-args", Value::Number(16)),
+        ("lowest-ipv6-mtu", Value::Number(1279)),
+        ("udp-timeout", Value::Duration(60_000)),
+        ("udp-timeout", Value::Duration((1 << 53) + 1)),
+        ("mtu-plateaus", Value::Plateaus(vec![0])),
+        ("pool6", Value::Prefix6(None)),
+        ("nothing", Value::Bool(true)),
+    ] {
+        assert!(
+            settings.set(Flavour::Nat64, key, value, false).is_err(),
+            "{key}"
+        );
+    }
+    assert_eq!(settings, Settings::default());
+}
+
+#[test]
+fn plateaus_are_sorted_and_cleaned() {
+    let mut settings = Settings::default();
+    settings
+        .set(
+            Flavour::Nat64,
+            "mtu-plateaus",
+            Value::Plateaus(vec![100, 0, 1500, 600, 600]),
+            false,
+        )
+        .unwrap();
+    assert_eq!(settings.mtu_plateaus, [1500, 600, 100]);
+}
