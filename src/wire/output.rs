@@ -48,6 +48,19 @@ impl Output {
         &mut self.bytes[start + HEADROOM..]
     }
 
+    /// Adds a packet of a header and what follows it, and lends the latter. Nothing is cleared
+    /// first, as [`Output::packet`] does.
+    #[inline]
+    pub fn write<const N: usize>(&mut self, header: [u8; N], payload: &[u8]) -> &mut [u8] {
+        let start = self.bytes.len();
+        self.bytes.reserve(HEADROOM + N + payload.len());
+        self.bytes.extend_from_slice(&[0; HEADROOM]);
+        self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(payload);
+        self.packets.push(start..self.bytes.len());
+        &mut self.bytes[start + HEADROOM + N..]
+    }
+
     /// How many packets there are.
     pub fn len(&self) -> usize {
         self.packets.len()
@@ -110,5 +123,19 @@ mod tests {
         out.clear();
         assert!(out.is_empty());
         assert_eq!(out.packet(2), [0, 0], "memory used again is clean");
+    }
+
+    #[test]
+    fn a_header_and_what_follows_become_one_packet() {
+        let mut out = Output::new();
+        out.packet(20).fill(0xff);
+        out.clear();
+        out.write([1, 2], &[3, 4, 5])[1] = 6;
+        assert!(out.write([7], &[]).is_empty());
+        assert_eq!(
+            out.packets().collect::<Vec<_>>(),
+            [&[1, 2, 3, 6, 5][..], &[7]]
+        );
+        assert_eq!(out.frame(0).unwrap()[..HEADROOM], [0; HEADROOM]);
     }
 }

@@ -130,6 +130,7 @@ fn split(
 }
 
 /// Writes one packet and lends what it carries.
+#[inline]
 fn piece<'a>(
     head: &Head6,
     fragment: Option<Fragment>,
@@ -140,20 +141,22 @@ fn piece<'a>(
     let Ok(payload_len) = u16::try_from(extension + payload.len()) else {
         return Err(CONTRADICTION);
     };
-    let buffer = out.packet(Head6::LEN + usize::from(payload_len));
-    let (fixed, rest) = buffer.split_at_mut(Head6::LEN);
-    let (second, l4) = rest.split_at_mut(extension);
-    let mut head = Head6 {
+    let head = Head6 {
         payload_len,
         ..*head
     };
-    if let Some(fragment) = fragment {
-        second.copy_from_slice(&fragment_header(head.next_header, fragment));
-        head.next_header = FRAGMENT;
-    }
-    fixed.copy_from_slice(&head.to_bytes());
-    l4.copy_from_slice(payload);
-    Ok(l4)
+    let Some(fragment) = fragment else {
+        return Ok(out.write(head.to_bytes(), payload));
+    };
+    let second = fragment_header(head.next_header, fragment);
+    let first = Head6 {
+        next_header: FRAGMENT,
+        ..head
+    };
+    let mut both = [0; Head6::LEN + FRAGMENT_LEN];
+    put(&mut both, 0, &first.to_bytes());
+    put(&mut both, Head6::LEN, &second);
+    Ok(out.write(both, payload))
 }
 
 /// The header of the resulting packets, but for their length.
@@ -209,6 +212,7 @@ fn fresh_checksum(
     Ok(Some(nonzero(sum.checksum())))
 }
 
+#[inline]
 fn change(
     header: Header,
     [src, dst]: [Ipv4Addr; 2],

@@ -63,10 +63,8 @@ fn simple(
         let mtu = (u32::from(u16::MAX) + 20).to_be_bytes();
         return Err(Refusal::reply(Counter::PktTooBig, 2, 0, mtu));
     };
-    let buffer = out.packet(total_len.into());
-    let (head, l4) = buffer.split_at_mut(Head4::LEN);
-    head.copy_from_slice(&outer(packet, rewrite, rules, total_len, protocol).to_bytes());
-    l4.copy_from_slice(payload);
+    let head = outer(packet, rewrite, rules, total_len, protocol);
+    let l4 = out.write(head.to_bytes(), payload);
     if let Some(header) = Header::of(&packet.l4) {
         change(header, [packet.src, packet.dst], rewrite, payload.len()).apply(header, l4, ECHO4);
     }
