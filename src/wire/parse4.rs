@@ -21,6 +21,9 @@ impl<'a> Packet4<'a> {
     ///
     /// The packet is to be dropped: a header is cut short, or the IPv4 header (or the one quoted
     /// in an ICMPv4 error) contradicts the packet's length or kind.
+    // Inlined, and what it calls, since the result is large: the fields of a plain packet stay in
+    // registers and are not copied around with those of an ICMP error.
+    #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Refusal> {
         let Some(head) = bytes.first_chunk::<HEADER>() else {
             return Err(TRUNCATED);
@@ -66,6 +69,7 @@ impl<'a> Packet4<'a> {
     }
 }
 
+#[inline]
 fn icmp(bytes: &[u8], offset: usize, head: [u8; 8]) -> Result<L4<Ipv4Addr>, Refusal> {
     let [kind, code, _, _, id0, id1, _, _] = head;
     Ok(match kind {
@@ -137,6 +141,7 @@ struct Fixed {
 }
 
 impl Fixed {
+    #[inline]
     fn read(head: &[u8; HEADER]) -> Result<Self, Refusal> {
         let header_len = usize::from(head[0] & 15) * 4;
         let total_len = u16::from_be_bytes([head[2], head[3]]);

@@ -26,6 +26,9 @@ impl<'a> Packet6<'a> {
     ///
     /// The packet is to be dropped: a header is cut short, or the IPv6 header (or the one quoted
     /// in an ICMPv6 error) contradicts the packet's length or kind.
+    // Inlined, and what it calls, since the result is large: the fields of a plain packet stay in
+    // registers and are not copied around with those of an ICMP error.
+    #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Refusal> {
         let Some(head) = bytes.first_chunk::<HEADER>() else {
             return Err(TRUNCATED);
@@ -34,7 +37,8 @@ impl<'a> Packet6<'a> {
         if fixed.version != 6 || bytes.len() != HEADER + usize::from(fixed.payload_len) {
             return Err(Refusal::drop(Counter::Hdr6));
         }
-        let mut walk = Walk::over(bytes, HEADER, fixed.next_header)?;
+        let mut walk = Walk::new(HEADER, fixed.next_header);
+        walk.over(bytes)?;
         let l4 = match walk.fragment {
             Some(fragment) if fragment.offset != 0 => L4::LaterFragment,
             Some(_) | None => {
@@ -67,6 +71,7 @@ impl<'a> Packet6<'a> {
     }
 }
 
+#[inline]
 fn icmp(bytes: &[u8], offset: usize, head: [u8; 8]) -> Result<L4<Ipv6Addr>, Refusal> {
     let [kind, code, _, _, id0, id1, _, _] = head;
     Ok(match kind {
@@ -93,7 +98,8 @@ fn quoted(bytes: &[u8], offset: usize) -> Result<Inner<Ipv6Addr>, Refusal> {
     if fixed.version != 6 {
         return Err(Refusal::drop(Counter::Hdr6));
     }
-    let walk = Walk::over(bytes, offset + HEADER, fixed.next_header)?;
+    let mut walk = Walk::new(offset + HEADER, fixed.next_header);
+    walk.over(bytes)?;
     if let Some(refusal) = walk.refusal {
         return Err(Refusal::drop(refusal.reason));
     }
@@ -141,6 +147,7 @@ struct Fixed {
 }
 
 impl Fixed {
+    #[inline]
     fn read(head: &[u8; HEADER]) -> Self {
         let mut src = [0; 16];
         src.copy_from_slice(&head[8..24]);
@@ -168,42 +175,46 @@ struct Walk {
 }
 
 impl Walk {
-    fn over(bytes: &[u8], offset: usize, next_header: u8) -> Result<Self, Refusal> {
-        let mut walk = Self {
+    const fn new(offset: usize, next_header: u8) -> Self {
+        Self {
             fragment: None,
             protocol: next_header,
             offset,
             refusal: None,
-        };
+        }
+    }
+
+    #[inline]
+    fn over(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         for _ in 0..MAX_EXTENSIONS {
-            let (HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) = walk.protocol else {
-                return Ok(walk);
+            let (HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) = self.protocol else {
+                return Ok(());
             };
-            walk.refuse_second();
-            if walk.fragment.is_some_and(|f| f.offset != 0) {
+            self.refuse_second();
+            if self.fragment.is_some_and(|f| f.offset != 0) {
                 // What follows is the middle of a packet and cannot be read as headers.
-                return Ok(walk);
+                return Ok(());
             }
-            let Some(head) = bytes.get(walk.offset..).and_then(<[u8]>::first_chunk::<8>) else {
+            let Some(head) = bytes.get(self.offset..).and_then(<[u8]>::first_chunk::<8>) else {
                 return Err(TRUNCATED);
             };
-            let len = if walk.protocol == FRAGMENT {
+            let len = if self.protocol == FRAGMENT {
                 let offset = u16::from_be_bytes([head[2], head[3]]);
-                walk.fragment.get_or_insert_with(|| Fragment {
+                self.fragment.get_or_insert_with(|| Fragment {
                     identification: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
                     offset: offset & !7,
                     more: offset & 1 != 0,
                 });
                 8
             } else {
-                if walk.protocol == ROUTING && head[3] != 0 {
-                    walk.refuse_segments_left();
+                if self.protocol == ROUTING && head[3] != 0 {
+                    self.refuse_segments_left();
                 }
                 (usize::from(head[1]) + 1) * 8
             };
-            walk.protocol = head[0];
-            walk.offset += len;
-            if walk.offset > bytes.len() {
+            self.protocol = head[0];
+            self.offset += len;
+            if self.offset > bytes.len() {
                 return Err(TRUNCATED);
             }
         }

@@ -7,6 +7,7 @@ use crate::base::counters::Counter;
 pub(super) const TRUNCATED: Refusal = Refusal::drop(Counter::SkbTruncated);
 
 /// Reads everything but ICMP; `l4` starts with the transport header.
+#[inline]
 pub(super) fn parse<A>(protocol: u8, l4: &[u8]) -> Result<L4<A>, Refusal> {
     match protocol {
         TCP => {
