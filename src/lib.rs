@@ -35,12 +35,14 @@
 //! | | | ── purity line ── |
 //! | 4 | [`engine`] | one instance: packet in, what becomes of it out |
 //! | 3 | [`xlat`] | a packet and a plan become translated packets (RFC 7915) |
+//! | 2 | [`map`] | addresses become addresses, without state (RFC 7757, RFC 6052) |
 //! | 2 | [`nat64`] | tuples and flags become mappings and sessions (RFC 6146) |
 //! | 1 | [`wire`] | bytes: parse once, checksums, writers |
 //! | 0 | [`base`], [`model`] | words, prefixes, counters; settings, rows, the control protocol |
 //!
-//! Rooms of floor 5 never import each other; [`daemon`] introduces them. Deciding is apart from
-//! doing: [`nat64`] and [`engine`] make an [`xlat::Plan`], [`xlat`] carries it out.
+//! Rooms of floor 5 never import each other; [`daemon`] introduces them. [`map`] and [`nat64`] do
+//! not know each other. Deciding is apart from doing: floors 2 and 4 make an [`xlat::Plan`],
+//! [`xlat`] carries it out.
 //!
 //! # What is shared between threads
 //!
@@ -63,6 +65,7 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod engine;
+pub mod map;
 pub mod model;
 pub mod nat64;
 pub mod ruleset;

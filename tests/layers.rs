@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("base", 0),
     ("model", 0),
     ("wire", 1),
+    ("map", 2),
     ("nat64", 2),
     ("xlat", 3),
     ("engine", 4),
@@ -24,7 +25,12 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// Rooms of one floor that may not import each other, in either direction.
-const STRANGERS: &[(&str, &str)] = &[("daemon", "cli"), ("cli", "daemon")];
+const STRANGERS: &[(&str, &str)] = &[
+    ("daemon", "cli"),
+    ("cli", "daemon"),
+    ("map", "nat64"),
+    ("nat64", "map"),
+];
 
 /// The highest floor below the purity line.
 const PURE: u8 = 4;
