@@ -12,6 +12,7 @@ use crate::engine::Instance;
 use crate::model::control::Failure;
 use crate::model::settings::{Settings, Value};
 use crate::model::{Flavour, Framework, INSTANCE_NAME_MAX, Pool4Entry, PortRange};
+use crate::nat64::Nat64;
 use crate::nat64::manage::BibError;
 use crate::nat64::pool4::Pool4;
 use crate::ruleset::{self, Divert, Keeper, Mode, Pool4Match, Ruleset};
@@ -123,7 +124,7 @@ impl Gateway {
             self.close(number);
             return Err(storage(error));
         }
-        let instance = Instance::new(settings, random_key());
+        let instance = Instance::new(flavour, settings, random_key());
         self.traffic.insert(Arc::new(Slot::new(
             id,
             name.to_owned(),
@@ -196,7 +197,8 @@ impl Gateway {
             let slots = self.traffic.slots();
             let other = slots
                 .iter()
-                .find(|s| s.id != slot.id && s.lock().nat64().pool4().overlaps(entry));
+                .filter(|s| s.id != slot.id)
+                .find(|s| s.lock().nat64().is_some_and(|n| n.pool4().overlaps(entry)));
             if let Some(other) = other.filter(|_| !force) {
                 let PortRange { min, max } = entry.ports;
                 return Err(failure(
@@ -242,24 +244,24 @@ impl Gateway {
     ) -> Result<(), Failure> {
         let _next = self.exclusive();
         self.still_there(slot)?;
-        let before = slot.lock().nat64().pool4().clone();
+        let before = stateful(&mut slot.lock())?.pool4().clone();
         let mut after = before.clone();
         change(&mut after)?;
         let store = &self.traffic.store;
         store
             .configure(stored_pool4(slot.id, &after))
             .map_err(storage)?;
-        slot.lock().nat64_mut().set_pool4(after, &[]);
+        stateful(&mut slot.lock())?.set_pool4(after, &[]);
         if let Err(error) = self.install() {
             let undone = store.configure(stored_pool4(slot.id, &before));
-            slot.lock().nat64_mut().set_pool4(before, &[]);
+            stateful(&mut slot.lock())?.set_pool4(before, &[]);
             self.reinstall();
             return Err(undone.err().map_or(error, storage));
         }
         // Only now is there no way back.
         let mut instance = slot.lock();
-        let pool4 = instance.nat64().pool4().clone();
-        instance.nat64_mut().set_pool4(pool4, purge);
+        let nat64 = stateful(&mut instance)?;
+        nat64.set_pool4(nat64.pool4().clone(), purge);
         self.traffic.publish(slot, &mut instance);
         Ok(())
     }
@@ -268,10 +270,10 @@ impl Gateway {
     pub(super) fn edit_bib(
         &self,
         slot: &Slot,
-        edit: impl FnOnce(&mut crate::nat64::Nat64) -> Result<(), BibError>,
+        edit: impl FnOnce(&mut Nat64) -> Result<(), BibError>,
     ) -> Result<(), Failure> {
         let mut instance = slot.lock();
-        edit(instance.nat64_mut()).map_err(|error| {
+        edit(stateful(&mut instance)?).map_err(|error| {
             let code = match error {
                 BibError::OutsidePool4(..) => libc::EINVAL,
                 BibError::Collision { .. } => libc::EEXIST,
@@ -296,12 +298,12 @@ impl Gateway {
         let (mut pool6_routes, mut pool4_routes) = (Vec::new(), Vec::new());
         for slot in self.traffic.slots().iter() {
             let instance = slot.lock();
-            let Some(pool6) = instance.settings().pool6 else {
+            let (Some(pool6), Some(nat64)) = (instance.settings().pool6, instance.nat64()) else {
                 continue;
             };
             pool6_routes.push(pool6.prefix());
             let mut pool4 = Vec::new();
-            for (protocol, block) in instance.nat64().pool4().blocks() {
+            for (protocol, block) in nat64.pool4().blocks() {
                 for prefix in prefixes(block.first.into(), block.last.into()) {
                     pool4_routes.push(prefix);
                     pool4.extend(block.ports.iter().map(|ports| Pool4Match {
@@ -385,6 +387,16 @@ impl Gateway {
     }
 }
 
+/// The tables of a NAT64 instance.
+pub(super) fn stateful(instance: &mut Instance) -> Result<&mut Nat64, Failure> {
+    instance.nat64_mut().ok_or_else(|| {
+        failure(
+            libc::EOPNOTSUPP,
+            "this instance has no stateful tables; only NAT64 instances do",
+        )
+    })
+}
+
 /// An instance as it was before the daemon ended.
 pub(super) fn restore(saved: Saved, now: crate::base::Tick) -> Slot {
     let mut pool4 = Pool4::default();
@@ -401,19 +413,21 @@ pub(super) fn restore(saved: Saved, now: crate::base::Tick) -> Slot {
         pool4.set_iterations(set.protocol, set.mark, set.iterations);
     }
     let settings = saved.settings;
-    let mut instance = Instance::new(settings.clone(), random_key());
-    let nat64 = instance.nat64_mut();
-    nat64.set_pool4(pool4, &[]);
+    let mut instance = Instance::new(saved.flavour, settings.clone(), random_key());
     let mut refused = saved.unusable;
-    for mapping in saved.mappings {
-        refused += usize::from(!nat64.import_mapping(mapping));
+    let mut restored = 0usize;
+    if let Some(nat64) = instance.nat64_mut() {
+        nat64.set_pool4(pool4, &[]);
+        for mapping in saved.mappings {
+            refused += usize::from(!nat64.import_mapping(mapping));
+        }
+        let total = saved.sessions.len();
+        for session in saved.sessions {
+            restored += usize::from(nat64.import_session(now, &settings, session));
+        }
+        refused += total - restored;
+        nat64.drop_idle_mappings();
     }
-    let (mut restored, total) = (0usize, saved.sessions.len());
-    for session in saved.sessions {
-        restored += usize::from(nat64.import_session(now, &settings, session));
-    }
-    refused += total - restored;
-    nat64.drop_idle_mappings();
     if refused > 0 {
         tracing::warn!(
             instance = saved.name,

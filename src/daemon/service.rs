@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Requests of the control protocol, carried out on the gateway.
 
-use super::gateway::{Gateway, failure};
+use super::gateway::{Gateway, failure, stateful};
 use super::traffic::Slot;
 use crate::base::counters::Counter;
 use crate::base::{Protocol, Tick, Transport4, Transport6};
@@ -47,7 +47,7 @@ impl Service for Gateway {
             }
             Command::GlobalUpdate { key, value, force } => self.set(&*slot()?, &key, value, force),
             Command::Pool4Display { protocol } => {
-                let pool4 = slot()?.lock().nat64().pool4().clone();
+                let pool4 = stateful(&mut slot()?.lock())?.pool4().clone();
                 pages(pool4.rows(protocol), Reply::Pool4, reply);
                 Ok(())
             }
@@ -70,7 +70,7 @@ impl Service for Gateway {
             }
             Command::Pool4Flush { quick } => self.pool4_flush(&*slot()?, quick),
             Command::BibDisplay { protocol } => {
-                let rows = bib_rows(&*slot()?, protocol);
+                let rows = bib_rows(&*slot()?, protocol)?;
                 pages(rows.into_iter(), Reply::Bib, reply);
                 Ok(())
             }
@@ -81,7 +81,7 @@ impl Service for Gateway {
                 self.edit_bib(&*slot()?, |nat64| nat64.bib_remove(protocol, v6, v4))
             }
             Command::SessionDisplay { protocol } => {
-                let rows = session_rows(&*slot()?, protocol, dataplane::monotonic());
+                let rows = session_rows(&*slot()?, protocol, dataplane::monotonic())?;
                 pages(rows.into_iter(), Reply::Sessions, reply);
                 Ok(())
             }
@@ -139,10 +139,10 @@ impl Gateway {
     }
 }
 
-fn bib_rows(slot: &Slot, protocol: Protocol) -> Vec<BibRow> {
+fn bib_rows(slot: &Slot, protocol: Protocol) -> Result<Vec<BibRow>, Failure> {
     let mut rows: Vec<BibRow> = {
-        let instance = slot.lock();
-        let bibs = instance.nat64().table(protocol).bibs();
+        let mut instance = slot.lock();
+        let bibs = stateful(&mut instance)?.table(protocol).bibs();
         bibs.map(|bib| BibRow {
             protocol,
             v6: bib.v6,
@@ -153,13 +153,13 @@ fn bib_rows(slot: &Slot, protocol: Protocol) -> Vec<BibRow> {
     };
     // Outside the lock: workers need not wait for it.
     rows.sort_unstable_by_key(|row| row.v4);
-    rows
+    Ok(rows)
 }
 
-fn session_rows(slot: &Slot, protocol: Protocol, now: Tick) -> Vec<SessionRow> {
+fn session_rows(slot: &Slot, protocol: Protocol, now: Tick) -> Result<Vec<SessionRow>, Failure> {
     let (mut sessions, pool6) = {
-        let instance = slot.lock();
-        let table = instance.nat64().table(protocol);
+        let mut instance = slot.lock();
+        let table = stateful(&mut instance)?.table(protocol);
         let sessions: Vec<_> = table
             .sessions()
             .map(|(bib, s)| (bib.v4, s.remote, bib.v6, s.state, s.deadline))
@@ -168,7 +168,7 @@ fn session_rows(slot: &Slot, protocol: Protocol, now: Tick) -> Vec<SessionRow> {
     };
     sessions.sort_unstable_by_key(|(v4, remote, ..)| (*v4, *remote));
     let Some(pool6) = pool6 else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let rows = sessions
         .into_iter()
@@ -188,7 +188,7 @@ fn session_rows(slot: &Slot, protocol: Protocol, now: Tick) -> Vec<SessionRow> {
                 state: (protocol == Protocol::Tcp).then_some(state),
             }
         });
-    rows.collect()
+    Ok(rows.collect())
 }
 
 /// Sends rows in lines of bounded size, until they end or nobody listens.

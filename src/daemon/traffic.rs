@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::base::Tick;
 use crate::base::counters::Counter;
+use crate::base::host::Nameless;
 use crate::dataplane::{Handler, Received, SendReport, Source, Verdict};
 use crate::engine::{Instance, Meta, Outcome};
 use crate::model::{Flavour, Framework};
-use crate::nat64::Change;
+use crate::nat64::{Change, Nat64};
 use crate::store::{self, InstanceId, Store};
 use crate::wire::output::Output;
 
@@ -135,7 +136,7 @@ impl Traffic {
 
     /// Writes everything an instance has to disk and waits for it, once there is no more traffic.
     pub(super) fn finish(&self, slot: &Slot) -> Result<(), store::Error> {
-        let snapshot = slot.lock().nat64().snapshot();
+        let snapshot = snapshot(&slot.lock());
         self.store.save(slot.id, snapshot)
     }
 
@@ -143,7 +144,7 @@ impl Traffic {
     fn save(&self, slot: &Slot) {
         let mut instance = slot.lock();
         self.publish(slot, &mut instance);
-        self.store.replace(slot.id, instance.nat64().snapshot());
+        self.store.replace(slot.id, snapshot(&instance));
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Arc<Slot>>> {
@@ -195,7 +196,7 @@ impl Handler for Traffic {
             *verdict = handle(&mut instance, now, packet, out);
         }
         self.publish(slot, &mut instance);
-        if let Some(mark) = instance.nat64_mut().take_exhausted() {
+        if let Some(mark) = instance.nat64_mut().and_then(Nat64::take_exhausted) {
             slot.warn_exhausted(mark);
         }
     }
@@ -241,11 +242,18 @@ impl Handler for Traffic {
     }
 }
 
+/// Everything there is in the tables of an instance.
+fn snapshot(instance: &Instance) -> Vec<Change> {
+    instance.nat64().map(Nat64::snapshot).unwrap_or_default()
+}
+
 fn handle(instance: &mut Instance, now: Tick, packet: &Received<'_>, out: &mut Output) -> Verdict {
     let meta = Meta {
         mark: packet.mark,
         ingress_mtu: packet.ingress_mtu,
         reassembled: packet.reassembled,
+        from_host: false,
+        host: &Nameless,
     };
     match instance.handle(now, &meta, packet.bytes, out) {
         Outcome::Translated | Outcome::Dropped(_) => Verdict::Taken,

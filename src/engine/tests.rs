@@ -2,7 +2,9 @@
 //! Packets in, packets out.
 
 use super::*;
+use crate::base::host::Nameless;
 use crate::base::prefix::Prefix4;
+use crate::base::{Transport4, Transport6};
 use crate::model::{Pool4Entry, PortRange};
 use crate::nat64::pool4::Pool4;
 use crate::wire::samples::{A6, B4, B6, C6, addr4, addr6, assert_intact, icmp, raw6, tcp, udp};
@@ -12,10 +14,12 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const POOL4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const ROUTER4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
-const META: Meta = Meta {
+const META: Meta<'_> = Meta {
     mark: 0,
     ingress_mtu: u32::MAX,
     reassembled: false,
+    from_host: false,
+    host: &Nameless,
 };
 
 /// An instance and what it wrote last.
@@ -31,7 +35,7 @@ impl Rig {
             pool6: Some("64:ff9b::/96".to_owned().try_into().unwrap()),
             ..Settings::default()
         };
-        let mut instance = Instance::new(settings, [3; 16]);
+        let mut instance = Instance::new(Flavour::Nat64, settings, [3; 16]);
         let mut pool4 = Pool4::default();
         for protocol in Protocol::ALL {
             pool4.add(&Pool4Entry {
@@ -45,7 +49,7 @@ impl Rig {
                 max_iterations: None,
             });
         }
-        instance.nat64_mut().set_pool4(pool4, &[]);
+        instance.nat64_mut().unwrap().set_pool4(pool4, &[]);
         Self {
             instance,
             out: Output::new(),
@@ -238,6 +242,7 @@ fn two_clients_meet_behind_the_gateway() {
     let v4 = Transport4::new(POOL4, 61500);
     rig.instance
         .nat64_mut()
+        .unwrap()
         .bib_add(Protocol::Udp, server, v4)
         .unwrap();
     let pool6 = rig.instance.settings().pool6.unwrap();

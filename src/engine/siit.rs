@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Packets through an SIIT instance (RFC 7915): every address has its translation, whatever came
+//! before. Fragments are translated one by one.
+
+use std::hash::Hasher;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use siphasher::sip::SipHasher13;
+
+use super::{Env, destination4, destination6};
+use crate::base::counters::Counter;
+use crate::map::{Role, Siit, Untranslatable};
+use crate::model::{AddressRule, HairpinMode};
+use crate::wire::output::Output;
+use crate::wire::{Inner, L4, Packet4, Packet6, Refusal};
+use crate::xlat::{self, Plan, Rewrite};
+
+/// What an SIIT instance has besides settings and counters.
+pub(super) struct Stateless {
+    pub(super) siit: Siit,
+    random: Random,
+    /// Holds a packet between the two passes of a hairpin.
+    scratch: Vec<u8>,
+}
+
+/// A pass from IPv4 to IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Both ends by the EAM table.
+    Plain,
+    /// The end that the packet (or the one an error is about) comes from by pool6, so that
+    /// answers come back to the translator.
+    Hairpin,
+}
+
+const SRC6: Refusal = Refusal::accept(Counter::SixFourDst);
+const DST6: Refusal = Refusal::accept(Counter::SixFourSrc);
+const SRC4: Refusal = Refusal::accept(Counter::FourSixSrc);
+const DST4: Refusal = Refusal::accept(Counter::FourSixDst);
+
+impl Stateless {
+    pub(super) fn new(key: [u8; 16]) -> Self {
+        Self {
+            siit: Siit::default(),
+            random: Random { key, drawn: 0 },
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(super) fn six(
+        &mut self,
+        env: &Env<'_>,
+        bytes: &[u8],
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
+        // Before the rest is read: what is wrong with a packet that is not ours is not our business.
+        let Some(dst) = destination6(bytes) else {
+            return Err(Refusal::drop(Counter::SkbTruncated));
+        };
+        let (dst, dst_rule) = self.end6(env, dst).map_err(|_| DST6)?;
+        let packet = Packet6::parse(bytes)?;
+        if let L4::Icmp { kind, .. } = packet.l4
+            && is_link_business(kind)
+        {
+            return Err(Refusal::accept(Counter::UnknownIcmp6Type));
+        }
+        let (src, inner) = if let L4::Error { inner, .. } = &packet.l4 {
+            (self.error_source4(env, &packet, dst)?, Some(inner))
+        } else if env.meta.from_host {
+            return Err(SRC6);
+        } else {
+            (self.end6(env, packet.src).map_err(|_| SRC6)?.0, None)
+        };
+        if let Some(refusal) = packet.refusal {
+            return Err(refusal);
+        }
+        let (inner, hairpin) = match inner {
+            None => (None, self.returns(env, dst, dst_rule)),
+            Some(inner) => {
+                let (rewrite, rule) = self.inner4(env, inner)?;
+                (Some(rewrite), self.returns(env, rewrite.src, rule))
+            }
+        };
+        let plan = Plan {
+            outer: rewrite(src, dst),
+            inner,
+        };
+        let first = out.len();
+        xlat::six_to_four(&packet, &plan, &env.rules(false), out)?;
+        if hairpin {
+            return self.hairpin(env, first, out);
+        }
+        Ok(())
+    }
+
+    pub(super) fn four(
+        &mut self,
+        env: &Env<'_>,
+        bytes: &[u8],
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
+        let pass = match env.settings.eam_hairpin_mode {
+            HairpinMode::Simple => Pass::Hairpin,
+            HairpinMode::Off | HairpinMode::Intrinsic => Pass::Plain,
+        };
+        self.four_by(pass, env, bytes, out)
+    }
+
+    fn four_by(
+        &mut self,
+        pass: Pass,
+        env: &Env<'_>,
+        bytes: &[u8],
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
+        let Some(dst) = destination4(bytes) else {
+            return Err(Refusal::drop(Counter::SkbTruncated));
+        };
+        let dst = self.end4(env, dst, true).map_err(|_| DST4)?;
+        let packet = Packet4::parse(bytes)?;
+        let (src, inner) = if let L4::Error { inner, .. } = &packet.l4 {
+            (
+                self.error_source6(pass, env, &packet, inner, dst)?,
+                Some(inner),
+            )
+        } else if env.meta.from_host {
+            return Err(SRC4);
+        } else {
+            let use_eamt = pass == Pass::Plain;
+            (
+                self.end4(env, packet.src, use_eamt).map_err(|_| SRC4)?,
+                None,
+            )
+        };
+        if let Some(refusal) = packet.refusal {
+            return Err(refusal);
+        }
+        let inner = match inner {
+            None => None,
+            Some(inner) => Some(self.inner6(pass, env, inner)?),
+        };
+        let plan = Plan {
+            outer: rewrite(src, dst),
+            inner,
+        };
+        //= rfc7915#section-4.5
+        let rules = env.rules(env.settings.amend_udp_checksum_zero);
+        xlat::four_to_six(&packet, &plan, &rules, out)
+    }
+
+    /// Whether a packet to this IPv4 address is for an IPv6 host again. `rule` is what made the
+    /// address.
+    //= rfc7757#section-4.2.2
+    fn returns(&self, env: &Env<'_>, addr: Ipv4Addr, rule: AddressRule) -> bool {
+        match rule {
+            AddressRule::Pool6(_) => {
+                env.settings.eam_hairpin_mode == HairpinMode::Intrinsic
+                    && self.siit.eamt.to6(addr).is_some()
+            }
+            AddressRule::Eam(_) => false,
+        }
+    }
+
+    /// Translates the packet just written once more, as if it had come from IPv4.
+    //= rfc7757#section-4.2.2
+    fn hairpin(&mut self, env: &Env<'_>, first: usize, out: &mut Output) -> Result<(), Refusal> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.extend_from_slice(out.get(first).unwrap_or_default());
+        out.truncate(first);
+        let result = self.four_by(Pass::Hairpin, env, &scratch, out);
+        self.scratch = scratch;
+        // The packet in hand is not the one that came: neither kernel nor sender would know it.
+        result.map_err(|refusal| Refusal::drop(refusal.reason))
+    }
+
+    fn end6(
+        &self,
+        env: &Env<'_>,
+        addr: Ipv6Addr,
+    ) -> Result<(Ipv4Addr, AddressRule), Untranslatable> {
+        self.siit.to4(env.settings, env.meta.host, addr, Role::End)
+    }
+
+    fn end4(
+        &self,
+        env: &Env<'_>,
+        addr: Ipv4Addr,
+        use_eamt: bool,
+    ) -> Result<Ipv6Addr, Untranslatable> {
+        let (host, role) = (env.meta.host, Role::End);
+        let result = self.siit.to6(env.settings, host, addr, role, use_eamt);
+        result.map(|(addr, _)| addr)
+    }
+
+    /// The new source of an ICMPv6 error; any router may send one, also those that no rule
+    /// covers.
+    fn error_source4(
+        &mut self,
+        env: &Env<'_>,
+        packet: &Packet6<'_>,
+        dst: Ipv4Addr,
+    ) -> Result<Ipv4Addr, Refusal> {
+        let (settings, host) = (env.settings, env.meta.host);
+        match self.siit.to4(settings, host, packet.src, Role::ErrorSource) {
+            Ok((src, _)) => Ok(src),
+            //= rfc6791#section-5
+            Err(Untranslatable::Unknown6(_)) => {
+                let Some(pool) = settings.rfc6791v4_prefix else {
+                    let own = host.source4(dst);
+                    return own.ok_or(Refusal::drop(Counter::SixFour6791Enoent));
+                };
+                let suffix = if settings.randomize_rfc6791_addresses {
+                    self.random.next() as u32
+                } else {
+                    packet.hop_limit.into()
+                };
+                let hosts = u32::from(pool.network()) ^ u32::from(pool.last());
+                Ok((u32::from(pool.network()) | suffix & hosts).into())
+            }
+            Err(_) => Err(SRC6),
+        }
+    }
+
+    /// The new source of an ICMPv4 error.
+    fn error_source6(
+        &mut self,
+        pass: Pass,
+        env: &Env<'_>,
+        packet: &Packet4<'_>,
+        inner: &Inner<Ipv4Addr>,
+        dst: Ipv6Addr,
+    ) -> Result<Ipv6Addr, Refusal> {
+        let (settings, host) = (env.settings, env.meta.host);
+        // From the end itself: it must be called what it is called in the quoted packet.
+        //= rfc7757#section-4.2.1
+        let use_eamt = pass == Pass::Plain || packet.src != inner.dst;
+        let role = Role::ErrorSource;
+        match self.siit.to6(settings, host, packet.src, role, use_eamt) {
+            Ok((src, _)) => Ok(src),
+            Err(Untranslatable::Unknown4(_)) => {
+                let Some(pool) = settings.rfc6791v6_prefix else {
+                    let own = host.source6(dst);
+                    return own.ok_or(Refusal::drop(Counter::FourSix6791Enoent));
+                };
+                let random = u128::from(self.random.next()) << 64 | u128::from(self.random.next());
+                let hosts = u128::from(pool.network()) ^ u128::from(pool.last());
+                Ok((u128::from(pool.network()) | random & hosts).into())
+            }
+            Err(_) => Err(SRC4),
+        }
+    }
+
+    /// The addresses of a quoted packet, and what made its source.
+    fn inner4(
+        &self,
+        env: &Env<'_>,
+        inner: &Inner<Ipv6Addr>,
+    ) -> Result<(Rewrite<Ipv4Addr>, AddressRule), Refusal> {
+        let (dst, _) = self.end6(env, inner.dst).map_err(|_| DST6)?;
+        let (src, rule) = self.end6(env, inner.src).map_err(|_| SRC6)?;
+        Ok((rewrite(src, dst), rule))
+    }
+
+    fn inner6(
+        &self,
+        pass: Pass,
+        env: &Env<'_>,
+        inner: &Inner<Ipv4Addr>,
+    ) -> Result<Rewrite<Ipv6Addr>, Refusal> {
+        //= rfc7757#section-4.2.1
+        let use_eamt = pass == Pass::Plain;
+        let dst = self.end4(env, inner.dst, use_eamt).map_err(|_| DST4)?;
+        let src = self.end4(env, inner.src, true).map_err(|_| SRC4)?;
+        Ok(rewrite(src, dst))
+    }
+}
+
+const fn rewrite<A>(src: A, dst: A) -> Rewrite<A> {
+    Rewrite {
+        src,
+        dst,
+        ports: None,
+    }
+}
+
+/// Multicast listener discovery and neighbour discovery: they end at the router.
+const fn is_link_business(kind: u8) -> bool {
+    matches!(kind, 130..=137 | 143)
+}
+
+/// Numbers that cannot be guessed without the key.
+struct Random {
+    key: [u8; 16],
+    drawn: u64,
+}
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.drawn = self.drawn.wrapping_add(1);
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write_u64(self.drawn);
+        hasher.finish()
+    }
+}
