@@ -34,7 +34,7 @@ pub struct Instance {
 
 /// What sets the flavours apart.
 enum Translator {
-    Nat64(nat64::Stateful),
+    Nat64(Box<nat64::Stateful>),
     Siit(siit::Stateless),
 }
 
@@ -109,7 +109,7 @@ impl Instance {
         Self {
             settings,
             translator: match flavour {
-                Flavour::Nat64 => Translator::Nat64(nat64::Stateful::new(key)),
+                Flavour::Nat64 => Translator::Nat64(Box::new(nat64::Stateful::new(key))),
                 Flavour::Siit => Translator::Siit(siit::Stateless::new(key)),
             },
             counters: Counters::default(),
