@@ -250,7 +250,7 @@ fn what_is_routed_to_the_device_is_read() {
     ];
     for _ in 0..2 {
         lab.gateway
-            .enter(|| set_routes("tylo0", &pool6, &pool4))
+            .enter(|| set_routes("tylo0", &pool6, &pool4, false))
             .unwrap();
     }
     let four = lab.gateway.sh("ip route show dev tylo0");
@@ -297,7 +297,7 @@ fn what_is_routed_to_the_device_is_read() {
         .sh("ip route add 203.0.113.128/25 dev tylo0 metric 5");
     let fewer = ["203.0.113.0/24".parse().unwrap()];
     lab.gateway
-        .enter(|| set_routes("tylo0", &[], &fewer))
+        .enter(|| set_routes("tylo0", &[], &fewer, false))
         .unwrap();
     let four = squeeze(&lab.gateway.sh("ip route show dev tylo0"));
     assert_eq!(
@@ -308,7 +308,7 @@ fn what_is_routed_to_the_device_is_read() {
     assert!(!six.contains("64:ff9b"), "{six}");
     let error = lab
         .gateway
-        .enter(|| set_routes("tylo9", &pool6, &pool4))
+        .enter(|| set_routes("tylo9", &pool6, &pool4, false))
         .unwrap_err();
     assert!(error.to_string().contains("tylo9"), "{error}");
     drop(dataplane);
@@ -328,7 +328,7 @@ fn the_gateways_own_address_can_be_the_source() {
         let client = socket(&lab.client, "10.1.0.2:4000");
         for source in [[10, 2, 0, 1], [198, 51, 100, 1]] {
             lab.gateway
-                .enter(|| set_routes("tylo0", &[], &["198.51.100.1".parse().unwrap()]))
+                .enter(|| set_routes("tylo0", &[], &["198.51.100.1".parse().unwrap()], false))
                 .unwrap();
             *lab.relay.from.lock().unwrap() = Some(source.into());
             client.send_to(b"hello", "198.51.100.1:7000").unwrap();
@@ -348,7 +348,7 @@ fn the_kernels_errors_about_reinjected_packets_come_back() {
     let dataplane = lab.run(false);
     lab.gateway.sh("ip link set veth2 mtu 1400");
     lab.gateway
-        .enter(|| set_routes("tylo0", &[], &["198.51.100.1".parse().unwrap()]))
+        .enter(|| set_routes("tylo0", &[], &["198.51.100.1".parse().unwrap()], false))
         .unwrap();
     let client = socket(&lab.client, "10.1.0.2:4000");
     // By the loopback device for an address of the gateway's own, by ours for one that is not.
@@ -467,7 +467,7 @@ fn the_daemon_to_be_killed() {
     netns::enter(&name);
     let dataplane = Dataplane::start(options(), Arc::new(Relay::default())).unwrap();
     let pool6 = ["64:ff9b::/96".parse().unwrap()];
-    set_routes("tylo0", &pool6, &["203.0.113.0/24".parse().unwrap()]).unwrap();
+    set_routes("tylo0", &pool6, &["203.0.113.0/24".parse().unwrap()], false).unwrap();
     println!("daemon is ready");
     thread::sleep(Duration::from_secs(60));
     drop(dataplane);

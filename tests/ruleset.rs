@@ -287,6 +287,10 @@ fn example() -> Ruleset {
     Ruleset {
         tun: "tylo0".to_owned(),
         track: false,
+        stateless: Vec::new(),
+        local4: Vec::new(),
+        local6: Vec::new(),
+        kernel_errors: None,
         diverts: vec![Divert {
             label: "default".to_owned(),
             queues: (6400, 2),

@@ -326,10 +326,14 @@ impl Gateway {
         pool6_routes.dedup();
         pool4_routes.sort_unstable();
         pool4_routes.dedup();
-        dataplane::set_routes(&self.tun, &pool6_routes, &pool4_routes).map_err(system)?;
+        dataplane::set_routes(&self.tun, &pool6_routes, &pool4_routes, false).map_err(system)?;
         let rules = Ruleset {
             tun: self.tun.clone(),
             diverts,
+            stateless: Vec::new(),
+            local4: Vec::new(),
+            local6: Vec::new(),
+            kernel_errors: None,
             track: self.track,
         };
         self.rules.install(self.mode, &rules).map_err(system)

@@ -9,6 +9,8 @@
 pub(super) struct Queued<'a> {
     /// Ascending within a queue, wraps at 2^32.
     pub(super) id: u32,
+    /// `NF_INET_*`: where in the kernel it was queued.
+    pub(super) hook: u8,
     pub(super) mark: u32,
     /// Index of the device it came in by; 0 if unknown.
     pub(super) device: u32,
@@ -57,14 +59,18 @@ fn parse_checked(datagram: &[u8]) -> Option<Datagram<'_>> {
         _ => return None,
     }
     let mut rest = datagram.get(HEADERS..length)?;
-    let mut id = None;
+    let mut header = None;
     let (mut mark, mut device, mut info) = (0, 0, 0);
     let mut payload: &[u8] = &[];
     let mut truncated = false;
     while let Some((kind, value, next)) = attribute(rest)? {
         rest = next;
         match i32::from(kind) {
-            libc::NFQA_PACKET_HDR => id = Some(u32::from_be_bytes(array(value, 0)?)),
+            // struct nfqnl_msg_packet_hdr: id, hardware protocol, hook.
+            libc::NFQA_PACKET_HDR => {
+                let [hook] = array(value, 6)?;
+                header = Some((u32::from_be_bytes(array(value, 0)?), hook));
+            }
             libc::NFQA_MARK => mark = u32::from_be_bytes(array(value, 0)?),
             libc::NFQA_IFINDEX_INDEV => device = u32::from_be_bytes(array(value, 0)?),
             libc::NFQA_PAYLOAD => payload = value,
@@ -74,8 +80,10 @@ fn parse_checked(datagram: &[u8]) -> Option<Datagram<'_>> {
             _ => {}
         }
     }
+    let (id, hook) = header?;
     Some(Datagram::Packet(Queued {
-        id: id?,
+        id,
+        hook,
         mark,
         device,
         payload: if truncated { &[] } else { payload },
@@ -169,7 +177,7 @@ mod tests {
     #[test]
     fn a_packet_is_read() {
         let bytes = packet(&[
-            (libc::NFQA_PACKET_HDR, &[0, 0, 1, 2, 0x86, 0xdd, 0]),
+            (libc::NFQA_PACKET_HDR, &[0, 0, 1, 2, 0x86, 0xdd, 3]),
             (libc::NFQA_MARK, &[0, 0, 0, 9]),
             (libc::NFQA_IFINDEX_INDEV, &[0, 0, 0, 3]),
             (libc::NFQA_SKB_INFO, &[0, 0, 0, 1]),
@@ -177,6 +185,7 @@ mod tests {
         ]);
         let expected = Queued {
             id: 0x102,
+            hook: 3,
             mark: 9,
             device: 3,
             payload: &[0x60, 1, 2],

@@ -21,6 +21,7 @@ use self::worker::{Command, Worker};
 use crate::base::Tick;
 use crate::wire::output::Output;
 
+mod addresses;
 mod icmp;
 mod message;
 mod mtu;
@@ -32,6 +33,7 @@ mod sys;
 mod tun;
 mod worker;
 
+pub use self::addresses::{AddressWatch, Addresses};
 pub use self::routes::{ROUTE_PROTOCOL, set_routes};
 
 /// How a [`Dataplane`] is set up.
@@ -495,6 +497,8 @@ pub struct Received<'a> {
     pub ingress_mtu: u32,
     /// The kernel put it together from fragments.
     pub reassembled: bool,
+    /// This host itself is about to send it: queued on its way out, not on its way in.
+    pub from_host: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,14 +8,14 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use rtnetlink::packet_core::{
     DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload, Nla,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
-use rtnetlink::packet_route::address::{AddressMessage, AddressScope};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoTun, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -26,6 +26,16 @@ pub(super) struct Link {
     pub(super) index: u32,
     /// Queues that somebody has open, if it is a TUN device.
     pub(super) tun_queues: Option<u32>,
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InterfaceAddress {
+    pub(super) local: IpAddr,
+    /// An address of the network that is reached directly; on links between two, that of the peer.
+    pub(super) network: IpAddr,
+    /// Bits of `network` that name the network.
+    pub(super) prefix_len: u8,
 }
 
 pub(super) struct Netlink {
@@ -78,6 +88,18 @@ impl Netlink {
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
+    }
+
+    /// The addresses of all interfaces.
+    pub(super) fn addresses(&mut self) -> io::Result<Vec<InterfaceAddress>> {
+        let answers = self.request(Message::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
+        Ok(answers
+            .iter()
+            .filter_map(|answer| match answer {
+                Message::NewAddress(message) => interface_address(message),
+                _ => None,
+            })
+            .collect())
     }
 
     /// Every route of the family of `like`.
@@ -135,6 +157,23 @@ impl Netlink {
             }
         }
     }
+}
+
+/// IPv6 has no "local" attribute unless there is a peer.
+fn interface_address(message: &AddressMessage) -> Option<InterfaceAddress> {
+    let (mut local, mut network) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(addr) => local = Some(*addr),
+            AddressAttribute::Address(addr) => network = Some(*addr),
+            _ => {}
+        }
+    }
+    Some(InterfaceAddress {
+        local: local.or(network)?,
+        network: network.or(local)?,
+        prefix_len: message.header.prefix_len,
+    })
 }
 
 /// The attribute `IFLA_TUN_NUM_QUEUES` (`linux/if_link.h`), which the crate leaves unparsed.

@@ -27,10 +27,17 @@ pub const ROUTE_PROTOCOL: u8 = 164;
 /// use by default: a route of somebody else for the same prefix wins.
 const METRIC: u32 = 2048;
 
+/// The worst there is: any other default route wins.
+const LAST_METRIC: u32 = u32::MAX;
+
 type Destination = (IpAddr, u8);
 
 /// Makes the routes that are ours be exactly these, all to `tun`: adds what is missing, removes
 /// the rest, also those to a device that a predecessor used.
+///
+/// `default4` asks for an IPv4 default route of last resort: a kernel without a route to the
+/// source of a packet sends no ICMP error about it, and a stateless translator's IPv4 sources can
+/// be anywhere.
 ///
 /// A pool4 address that is also the host's own does no harm: the kernel looks into its table of
 /// local addresses first.
@@ -38,7 +45,12 @@ type Destination = (IpAddr, u8);
 /// # Errors
 /// [`Error::Device`] and [`Error::Route`], naming device or destination. What was changed until
 /// then stays.
-pub fn set_routes(tun: &str, pool6: &[Prefix6], pool4: &[Prefix4]) -> Result<(), Error> {
+pub fn set_routes(
+    tun: &str,
+    pool6: &[Prefix6],
+    pool4: &[Prefix4],
+    default4: bool,
+) -> Result<(), Error> {
     let mut netlink = Netlink::open().map_err(Error::system("open a netlink socket"))?;
     let device = netlink
         .link(tun)
@@ -48,6 +60,9 @@ pub fn set_routes(tun: &str, pool6: &[Prefix6], pool4: &[Prefix4]) -> Result<(),
     let mut wanted: BTreeSet<Destination> = BTreeSet::new();
     wanted.extend(pool6.iter().map(|p| (p.network().into(), p.prefix_len())));
     wanted.extend(pool4.iter().map(|p| (p.network().into(), p.prefix_len())));
+    if default4 {
+        wanted.insert((Ipv4Addr::UNSPECIFIED.into(), 0));
+    }
 
     for like in [
         RouteMessageBuilder::<Ipv4Addr>::new().build(),
@@ -112,7 +127,7 @@ fn route(device: u32, addr: IpAddr, len: u8) -> RouteMessage {
             .output_interface(device)
             .scope(RouteScope::Link)
             .protocol(protocol)
-            .priority(METRIC)
+            .priority(if len == 0 { LAST_METRIC } else { METRIC })
             .build(),
         IpAddr::V6(addr) => RouteMessageBuilder::<Ipv6Addr>::new()
             .destination_prefix(addr, len)

@@ -287,11 +287,15 @@ impl Worker {
     }
 }
 
+/// `NF_INET_LOCAL_OUT`: the hook for what this host sends.
+const LOCAL_OUT: u8 = libc::NF_INET_LOCAL_OUT as u8;
+
 const EMPTY: Received<'_> = Received {
     bytes: &[],
     mark: 0,
     ingress_mtu: u32::MAX,
     reassembled: false,
+    from_host: false,
 };
 
 fn received<'a>(queued: &Queued<'a>, mtus: &mut Mtus, now: Tick) -> Received<'a> {
@@ -305,5 +309,6 @@ fn received<'a>(queued: &Queued<'a>, mtus: &mut Mtus, now: Tick) -> Received<'a>
         mark: queued.mark,
         ingress_mtu: mtu,
         reassembled,
+        from_host: queued.hook == LOCAL_OUT,
     }
 }

@@ -29,7 +29,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nftnl::ProtoFamily;
@@ -71,6 +71,17 @@ pub struct Ruleset {
     pub tun: String,
     /// One per instance. Where two overlap, the first wins.
     pub diverts: Vec<Divert>,
+    /// One per stateless instance. Where two overlap, the first wins, but what is in an EAM of one
+    /// is not taken on account of another's pool6.
+    pub stateless: Vec<Stateless>,
+    /// Never diverted to a stateless instance: addresses of this host, and networks that are not
+    /// to be left.
+    pub local4: Vec<Prefix4>,
+    /// Addresses of this host: diverted to a stateless instance only if they are in an EAM of its.
+    pub local6: Vec<Ipv6Addr>,
+    /// Queues for the ICMP errors that the kernel itself is about to send: the first number and
+    /// how many.
+    pub kernel_errors: Option<(u16, u16)>,
     /// Let connection tracking see translated packets.
     pub track: bool,
 }
@@ -84,6 +95,22 @@ pub struct Divert {
     pub queues: (u16, u16),
     pub pool6: Prefix6,
     pub pool4: Vec<Pool4Match>,
+}
+
+/// What belongs to one stateless instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stateless {
+    /// Name of the instance, for the comments of its rules.
+    pub label: String,
+    /// First queue number and how many.
+    pub queues: (u16, u16),
+    pub pool6: Option<Prefix6>,
+    /// IPv6 prefixes of the EAMs.
+    pub eam6: Vec<Prefix6>,
+    /// IPv4 prefixes of the EAMs.
+    pub eam4: Vec<Prefix4>,
+    /// Not diverted on account of pool6.
+    pub deny4: Vec<Prefix4>,
 }
 
 /// Packets to these IPv4 transport addresses.
@@ -297,6 +324,10 @@ mod tests {
         let rules = Ruleset {
             tun: "tylo0".to_owned(),
             diverts: Vec::new(),
+            stateless: Vec::new(),
+            local4: Vec::new(),
+            local6: Vec::new(),
+            kernel_errors: None,
             track: false,
         };
         let inside = move || {

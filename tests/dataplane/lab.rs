@@ -204,6 +204,10 @@ pub(crate) fn rules(queues: (u16, u16), track: bool) -> Ruleset {
     Ruleset {
         tun: "tylo0".to_owned(),
         track,
+        stateless: Vec::new(),
+        local4: Vec::new(),
+        local6: Vec::new(),
+        kernel_errors: None,
         diverts: vec![Divert {
             label: "default".to_owned(),
             queues,
