@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tylo::base::Protocol;
-use tylo::base::prefix::Prefix4;
+use tylo::base::prefix::{Prefix4, Prefix6};
 use tylo::model::PortRange;
-use tylo::ruleset::{Divert, Error, Keeper, Mode, Pool4Match, Ruleset, install, probe, remove};
+use tylo::ruleset::{
+    Divert, Error, Keeper, Mode, Pool4Match, Ruleset, Stateless, install, present, probe, remove,
+};
 
 use netns::{Netns, privileged};
 
@@ -47,7 +49,7 @@ fn tables_outlive_their_keeper_and_get_a_new_one() {
         return;
     }
     let gateway = Netns::new();
-    let present = |mode| gateway.enter(move || tylo::ruleset::present(mode).unwrap());
+    let present = |mode| gateway.enter(move || present(mode).unwrap());
     let keeper = gateway.enter(|| {
         let keeper = Keeper::open().unwrap();
         keeper.install(Mode::Compat, &example()).unwrap();
@@ -257,6 +259,206 @@ fn a_pool_of_thousands_of_ranges_is_one_batch() {
     assert_eq!(list.matches("tcp dport").count(), 2000);
 }
 
+#[test]
+fn stateless_compat_rules_are_as_described() {
+    if !privileged("stateless_compat_rules_are_as_described") {
+        return;
+    }
+    let gateway = Netns::new();
+    let keeper = gateway.enter(|| {
+        let keeper = Keeper::open().unwrap();
+        keeper.install(Mode::Compat, &stateless()).unwrap();
+        keeper
+    });
+    assert!(gateway.enter(|| present(Mode::Compat)).unwrap());
+    let list = |family: &str| rules(&gateway, &format!("nft list table {family} tylo"));
+    assert_eq!(
+        list("ip"),
+        [
+            "table ip tylo {",
+            "chain stateless {",
+            "type filter hook prerouting priority -420; policy accept;",
+            "iifname \"tylo0\" accept comment \"translated\"",
+            "ip daddr { 127.0.0.0/8, 192.0.2.1, 192.0.2.255, 224.0.0.0/4 } accept comment \"this host\"",
+            "ip daddr { 198.51.100.0/24, 255.255.255.255 } counter comment \"default\"",
+            "ip daddr { 203.0.113.1 } counter comment \"second\"",
+            "ip daddr != { 192.0.2.8/29, 203.0.113.128/25 } counter comment \"default\"",
+            "counter comment \"third\"",
+            "}",
+            "chain prerouting {",
+            "type filter hook prerouting priority -250; policy accept;",
+            "iifname \"tylo0\" notrack accept comment \"translated\"",
+            "}",
+            "chain output {",
+            "type filter hook output priority raw; policy accept;",
+            "oifname \"tylo0\" notrack comment \"to be translated\"",
+            "meta skuid != 4294967295 accept comment \"sent by programs\"",
+            "icmp type destination-unreachable counter comment \"errors of the kernel\"",
+            "icmp type 11-12 counter comment \"errors of the kernel\"",
+            "}",
+            "}",
+        ]
+    );
+    assert_eq!(
+        list("ip6"),
+        [
+            "table ip6 tylo {",
+            "chain stateless {",
+            "type filter hook prerouting priority -420; policy accept;",
+            "iifname \"tylo0\" accept comment \"translated\"",
+            "ip6 daddr { 2001:db8:1::/120, 2001:db8:2::/63 } counter comment \"default\"",
+            "ip6 daddr { ff00::/8 } counter comment \"second\"",
+            "ip6 daddr { 64:ff9b::1, 2001:db8:1::1 } accept comment \"this host\"",
+            "ip6 daddr 64:ff9b::/96 counter comment \"default\"",
+            "ip6 daddr 64:ff9b:1::/48 counter comment \"third\"",
+            "}",
+            "chain prerouting {",
+            "type filter hook prerouting priority -250; policy accept;",
+            "iifname \"tylo0\" notrack accept comment \"translated\"",
+            "}",
+            "chain output {",
+            "type filter hook output priority raw; policy accept;",
+            "oifname \"tylo0\" notrack comment \"to be translated\"",
+            "meta skuid != 4294967295 accept comment \"sent by programs\"",
+            "icmpv6 type 1-4 counter comment \"errors of the kernel\"",
+            "}",
+            "}",
+        ]
+    );
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (6, 5));
+    // Where the kernel knows owners, nobody else empties the chain.
+    let owned = gateway.sh("nft list table ip tylo").contains("progname");
+    let flush = "nft flush chain ip tylo stateless 2>/dev/null || echo refused";
+    assert_eq!(gateway.sh(flush) == "refused\n", owned);
+    drop(keeper);
+
+    // Both kinds side by side.
+    let mut ruleset = stateless();
+    ruleset.diverts = example().diverts;
+    gateway.enter(|| install(Mode::Compat, &ruleset)).unwrap();
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (9, 6));
+    let list = gateway.sh("nft list table ip tylo");
+    assert!(list.contains("tproxy"), "{list}");
+    gateway.enter(remove).unwrap();
+    assert_eq!(gateway.sh("nft list tables"), "");
+}
+
+/// All but the queues: for these the kernel may have no word.
+#[test]
+fn the_rest_of_stateless_native_rules_is_as_described() {
+    if !privileged("the_rest_of_stateless_native_rules_is_as_described") {
+        return;
+    }
+    let gateway = Netns::new();
+    let mut ruleset = stateless();
+    let native = gateway.enter(probe).unwrap() == Mode::Native;
+    if !native {
+        ruleset.kernel_errors = None;
+        for instance in &mut ruleset.stateless {
+            instance.pool6 = None;
+            instance.eam6.clear();
+            instance.eam4.clear();
+        }
+    }
+    gateway.enter(|| install(Mode::Native, &ruleset)).unwrap();
+    let list = rules(&gateway, "nft list table inet tylo");
+    let expected = [
+        "iifname \"tylo0\" accept comment \"translated\"",
+        "ip6 daddr { 64:ff9b::1, 2001:db8:1::1 } accept comment \"this host\"",
+        "ip daddr { 127.0.0.0/8, 192.0.2.1, 192.0.2.255, 224.0.0.0/4 } accept comment \"this host\"",
+    ];
+    for line in expected {
+        assert!(list.iter().any(|l| l == line), "{line}: {list:#?}");
+    }
+    if !native {
+        // Not with a macro: the test harness would swallow it.
+        let line = b"SKIPPED the queues of stateless_native_rules: no CONFIG_NFT_QUEUE\n";
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
+        return;
+    }
+    for (start, end) in [
+        (
+            "ip6 daddr { 2001:db8:1::/120, 2001:db8:2::/63 } counter queue ",
+            "6402-6403 comment \"default\"",
+        ),
+        (
+            "ip daddr != { 192.0.2.8/29, 203.0.113.128/25 } counter queue ",
+            "6402-6403 comment \"default\"",
+        ),
+        (
+            "icmpv6 type 1-4 counter queue ",
+            "6402-6403 comment \"errors of the kernel\"",
+        ),
+    ] {
+        assert!(
+            list.iter()
+                .any(|line| line.starts_with(start) && line.ends_with(end)),
+            "{start}: {list:#?}"
+        );
+    }
+}
+
+#[test]
+fn many_eams_become_a_coarser_set() {
+    if !privileged("many_eams_become_a_coarser_set") {
+        return;
+    }
+    let gateway = Netns::new();
+    let mut ruleset = stateless();
+    let default = &mut ruleset.stateless[0];
+    // Gaps of three addresses, and a wider one every 64 prefixes.
+    let place = |i: u32| 4 * i + 16 * (i / 64);
+    default.eam4 = (0..100_000)
+        .map(|i| Prefix4::new(Ipv4Addr::from(0x0a00_0000 + place(i)), 32).unwrap())
+        .collect();
+    default.eam6 = (0..100_000)
+        .map(|i| {
+            let network = u128::from(u32::from(i == 0)) | u128::from(place(i)) << 64;
+            Prefix6::new(Ipv6Addr::from(0x2001_0db8 << 96 | network & !0xff), 120).unwrap()
+        })
+        .collect();
+    // A host's own address in a gap, and a denied one.
+    ruleset.local6 = vec!["2001:db8:0:2::1".parse().unwrap()];
+    default.deny4 = vec!["10.0.0.6".parse().unwrap()];
+    gateway.enter(|| install(Mode::Compat, &ruleset)).unwrap();
+    // The gaps of three, but for those with something in them, are the first to be closed.
+    let four = elements(&gateway, "ip", "counter");
+    assert_eq!(four.len(), 4096);
+    assert_eq!(four[..2], ["10.0.0.0-10.0.0.4", "10.0.0.8-10.0.0.252"]);
+    let six = elements(&gateway, "ip6", "counter");
+    assert_eq!(six.len(), 4096);
+    assert_eq!(
+        six[..2],
+        ["2001:db8::/120", "2001:db8:0:4::-2001:db8:0:fc::ff"]
+    );
+
+    // What is left alone is left alone exactly.
+    ruleset = stateless();
+    ruleset.stateless[0].eam4.clear();
+    ruleset.stateless[0].deny4 = (0..100_000)
+        .map(|i| Prefix4::new(Ipv4Addr::from(0x0a00_0000 + 4 * i), 32).unwrap())
+        .collect();
+    gateway.enter(|| install(Mode::Compat, &ruleset)).unwrap();
+    assert_eq!(
+        elements(&gateway, "ip", "comment \"default\"").len(),
+        100_000
+    );
+}
+
+/// The elements of the first set of the stateless chain in a rule that has `word` behind it.
+fn elements(gateway: &Netns, family: &str, word: &str) -> Vec<String> {
+    let list = gateway.sh(&format!("nft list chain {family} tylo stateless"));
+    let sets = list.split('{').skip(2);
+    let set = sets
+        .filter_map(|text| text.split_once('}'))
+        .find(|(_, behind)| behind.lines().next().unwrap().contains(word));
+    set.unwrap()
+        .0
+        .split(',')
+        .map(|e| e.trim().to_owned())
+        .collect()
+}
+
 /// How many rules queue with the iptables target. (Their queue numbers show in tests of the data
 /// plane.)
 fn targets(gateway: &Netns, family: &str) -> usize {
@@ -272,6 +474,8 @@ fn rules(gateway: &Netns, list: &str) -> Vec<String> {
         .replace(" packets 0 bytes 0", "")
         .replace("queue num 6400-6401 comment", "comment")
         .lines()
+        // Who owns the table.
+        .filter_map(|line| line.split(" # ").next())
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         // How the table is protected depends on the kernel, and its name on nft's version.
         .filter(|line| !line.is_empty() && !line.starts_with("flags"))
@@ -303,5 +507,48 @@ fn example() -> Ruleset {
                 entry(Protocol::Icmp, "192.0.2.1", 0, 65535),
             ],
         }],
+    }
+}
+
+/// Three stateless instances, the last with nothing but pool6.
+fn stateless() -> Ruleset {
+    let four = |prefixes: &[&str]| prefixes.iter().map(|p| p.parse().unwrap()).collect();
+    let six = |prefixes: &[&str]| prefixes.iter().map(|p| p.parse().unwrap()).collect();
+    let mut instances = vec![
+        Stateless {
+            label: "default".to_owned(),
+            queues: (6402, 2),
+            pool6: Some("64:ff9b::/96".parse().unwrap()),
+            eam6: six(&["2001:db8:2::/64", "2001:db8:1::/120", "2001:db8:2:1::/64"]),
+            eam4: four(&["198.51.100.0/25", "255.255.255.255", "198.51.100.128/25"]),
+            deny4: four(&["203.0.113.128/25", "192.0.2.8/29"]),
+        },
+        Stateless {
+            label: "second".to_owned(),
+            queues: (6404, 2),
+            pool6: None,
+            eam6: six(&["ff00::/8"]),
+            eam4: four(&["203.0.113.1"]),
+            deny4: four(&["203.0.113.1"]),
+        },
+    ];
+    instances.push(Stateless {
+        label: "third".to_owned(),
+        pool6: Some("64:ff9b:1::/48".parse().unwrap()),
+        eam6: Vec::new(),
+        eam4: Vec::new(),
+        deny4: Vec::new(),
+        ..instances[1].clone()
+    });
+    Ruleset {
+        diverts: Vec::new(),
+        stateless: instances,
+        local4: four(&["224.0.0.0/4", "192.0.2.1", "192.0.2.255", "127.0.0.0/8"]),
+        local6: vec![
+            "64:ff9b::1".parse().unwrap(),
+            "2001:db8:1::1".parse().unwrap(),
+        ],
+        kernel_errors: Some((6402, 2)),
+        ..example()
     }
 }

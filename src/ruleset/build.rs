@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
+use std::net::Ipv4Addr;
 
 use nftnl::expr::{
-    Bitwise, Cmp, CmpOp, Conntrack, Counter, Expression, Immediate, InterfaceName, Ipv4HeaderField,
-    Ipv6HeaderField, Lookup, Meta, NetworkHeaderField, Payload, Register, TcpHeaderField,
-    TransportHeaderField, Verdict,
+    Bitwise, Cmp, CmpOp, Conntrack, Counter, Expression, Immediate, Ipv6HeaderField, Lookup, Meta,
+    NetworkHeaderField, Payload, Register, TcpHeaderField, TransportHeaderField, Verdict,
 };
 use nftnl::{Chain, ChainType, Hook, Policy, Priority, ProtoFamily, Rule, Table};
 
 use super::commit::Changes;
-use super::expr::{CompatQueue, Notrack, OwnedTable, Queue, Tproxy, range_set};
-use super::{Defragmenter, Divert, Error, Mode, Ruleset, families, ranges};
+use super::expr::{Address, CompatQueue, Notrack, Outside, OwnedTable, Queue, Tproxy, range_set};
+use super::ranges::{Range, merged, range4};
+use super::{Defragmenter, Divert, Error, Mode, Ruleset, families, stateless};
 use crate::base::Protocol;
 use crate::base::prefix::{Prefix4, Prefix6};
 
@@ -71,41 +72,26 @@ pub(super) fn table(
     with: Defragmenter,
     owned: bool,
 ) -> Result<(), Error> {
-    let tun = CString::new(rules.tun.as_str())
-        .ok()
-        .filter(|name| (1..=15).contains(&name.as_bytes().len()))
-        .map(InterfaceName::Exact)
-        .ok_or_else(|| Error::Device(rules.tun.clone()))?;
+    let tun = rules.device()?;
+    rules.check_queues()?;
     let table = Table::new(TABLE, family);
     let place = format!("table {} tylo", family_name(family));
     add_table(changes, &table, owned, &place);
 
-    let mut chain = Chain::new(c"prerouting", &table);
-    hook(&mut chain, Hook::PreRouting, PREROUTING);
-    changes.add(&chain, format!("chain prerouting in {place}"));
+    if !rules.stateless.is_empty() {
+        stateless::prerouting(changes, mode, &table, rules)?;
+    }
 
-    let mut rule = Rule::new(&chain);
+    let chain = hook(c"prerouting", &table, Hook::PreRouting, PREROUTING);
+    let mut writer = Writer::new(changes, mode, &chain);
+    let mut rule = writer.any();
     rule.add_expr(&Meta::IifName);
     rule.add_expr(&Cmp::new(CmpOp::Eq, &tun));
     if !rules.track {
         rule.add_expr(&Notrack);
     }
-    rule.add_expr(&Verdict::Accept);
-    comment(&mut rule, "translated");
-    changes.add(&rule, format!("the rule for {} in {place}", rules.tun));
-
-    let mut writer = Writer {
-        changes,
-        table: &table,
-        chain: &chain,
-        mode,
-        next_set: 1,
-    };
+    writer.accept(rule, "translated");
     for divert in &rules.diverts {
-        let (first, count) = divert.queues;
-        if count == 0 || first.checked_add(count - 1).is_none() {
-            return Err(Error::Queues(divert.label.clone(), count, first));
-        }
         if family != ProtoFamily::Ipv4 {
             writer.six(divert);
         }
@@ -114,21 +100,26 @@ pub(super) fn table(
         }
     }
 
-    let mut output = Chain::new(c"output", &table);
-    hook(&mut output, Hook::Out, OUTPUT);
-    changes.add(&output, format!("chain output in {place}"));
+    let chain = hook(c"output", &table, Hook::Out, OUTPUT);
+    let mut writer = Writer::new(changes, mode, &chain);
     if !rules.track {
-        let mut rule = Rule::new(&output);
+        let mut rule = writer.any();
         rule.add_expr(&Meta::OifName);
         rule.add_expr(&Cmp::new(CmpOp::Eq, &tun));
         rule.add_expr(&Notrack);
-        comment(&mut rule, "to be translated");
-        changes.add(&rule, format!("the rule for output in {place}"));
+        writer.add(rule, "to be translated");
+    }
+    if let Some(queues) = rules.kernel_errors {
+        stateless::kernel_errors(&mut writer, queues);
     }
 
+    // Whoever translates every packet on its own does without.
+    if rules.diverts.is_empty() {
+        return Ok(());
+    }
     let chain = Chain::new(c"defragment", &table);
-    changes.add(&chain, format!("chain defragment in {place}"));
-    let mut rule = Rule::new(&chain);
+    let mut writer = Writer::new(changes, mode, &chain);
+    let mut rule = writer.any();
     match with {
         Defragmenter::Tproxy => {
             is(&mut rule, &Meta::L4Proto, libc::IPPROTO_TCP as u8);
@@ -140,25 +131,121 @@ pub(super) fn table(
             rule.add_expr(&Cmp::new(CmpOp::Eq, 0_u32));
         }
     }
-    comment(&mut rule, "never entered, switches defragmentation on");
-    changes.add(&rule, format!("the rule for defragmentation in {place}"));
+    writer.add(rule, "never entered, switches defragmentation on");
     Ok(())
 }
 
-/// Writes the rules of the instances into a chain.
-struct Writer<'a> {
+/// Writes rules into a chain.
+pub(super) struct Writer<'a> {
     changes: &'a mut Changes,
     table: &'a Table,
     chain: &'a Chain<'a>,
     mode: Mode,
-    next_set: u32,
+    /// Chain and table, for errors.
+    place: String,
 }
 
 impl<'a> Writer<'a> {
+    /// Adds the chain.
+    pub(super) fn new(changes: &'a mut Changes, mode: Mode, chain: &'a Chain<'a>) -> Self {
+        let table = chain.get_table();
+        let name = chain.get_name().to_string_lossy();
+        let place = format!(
+            "chain {name} in table {} tylo",
+            family_name(table.get_family())
+        );
+        changes.add(chain, place.clone());
+        Self {
+            changes,
+            table,
+            chain,
+            mode,
+            place,
+        }
+    }
+
+    /// Whether packets of a family come here.
+    pub(super) fn has(&self, family: libc::c_int) -> bool {
+        match self.table.get_family() {
+            ProtoFamily::Inet => true,
+            only => only as libc::c_int == family,
+        }
+    }
+
+    /// A rule for the packets of all families that come here.
+    pub(super) fn any(&self) -> Rule<'a> {
+        Rule::new(self.chain)
+    }
+
+    /// A rule for the packets of one family.
+    pub(super) fn rule(&self, family: libc::c_int) -> Rule<'a> {
+        let mut rule = self.any();
+        // Other tables see no other family.
+        if self.table.get_family() == ProtoFamily::Inet {
+            is(&mut rule, &Meta::NfProto, family as u8);
+        }
+        rule
+    }
+
+    /// Matches destination addresses that are `inside` the ranges, or those that are not.
+    pub(super) fn match_daddr<A: Address>(
+        &mut self,
+        rule: &mut Rule<'_>,
+        what: &str,
+        ranges: &[Range],
+        inside: bool,
+    ) {
+        let set = range_set::<A>(self.changes.next_set(), self.table, ranges);
+        self.changes.add(&set, format!("the address set of {what}"));
+        for elements in set.elems_iter() {
+            self.changes
+                .add(&elements, format!("addresses to the set of {what}"));
+        }
+        rule.add_expr(&Payload::Network(A::DESTINATION));
+        if inside {
+            rule.add_expr(&Lookup::new(&set));
+        } else {
+            rule.add_expr(&Outside(Lookup::new(&set)));
+        }
+    }
+
+    /// Adds a rule for packets to be left alone.
+    pub(super) fn accept(&mut self, mut rule: Rule<'_>, why: &str) {
+        rule.add_expr(&Verdict::Accept);
+        self.add(rule, why);
+    }
+
+    /// Adds a rule for packets that an instance gets.
+    pub(super) fn divert(&mut self, rule: Rule<'_>, label: &str, queues: (u16, u16), what: &str) {
+        let about = format!("the rule of instance '{label}' for {what}");
+        self.queue(rule, label, queues, about);
+    }
+
+    /// Adds a rule that queues packets.
+    pub(super) fn queue(
+        &mut self,
+        mut rule: Rule<'_>,
+        why: &str,
+        queues: (u16, u16),
+        about: String,
+    ) {
+        rule.add_expr(&Counter);
+        queue(&mut rule, self.mode, queues);
+        comment(&mut rule, why);
+        self.changes.add(&rule, about);
+    }
+
+    pub(super) fn add(&mut self, mut rule: Rule<'_>, why: &str) {
+        comment(&mut rule, why);
+        self.changes
+            .add(&rule, format!("the rule \"{why}\" in {}", self.place));
+    }
+
     fn six(&mut self, divert: &Divert) {
         let mut rule = self.rule(libc::NFPROTO_IPV6);
         match_prefix6(&mut rule, divert.pool6);
-        self.push(rule, divert, &format!("pool6 {}", divert.pool6));
+        let what = format!("pool6 {}", divert.pool6);
+        self.divert(rule, &divert.label, divert.queues, &what);
     }
 
     fn four(&mut self, divert: &Divert) {
@@ -178,76 +265,41 @@ impl<'a> Writer<'a> {
             let what = format!("pool4 protocol {protocol} ports {min}-{max}");
             let mut rule = self.rule(libc::NFPROTO_IPV4);
             is(&mut rule, &Meta::L4Proto, protocol);
-            self.match_prefixes4(&mut rule, &what, prefixes.into_iter());
+            let ranges = merged(prefixes.iter().map(range4));
+            self.match_daddr::<Ipv4Addr>(&mut rule, &what, &ranges, true);
             // The destination port is where UDP has it, too.
             rule.add_expr(&Payload::Transport(TransportHeaderField::Tcp(
                 TcpHeaderField::Dport,
             )));
             rule.add_expr(&Cmp::new(CmpOp::Gte, &min.to_be_bytes()[..]));
             rule.add_expr(&Cmp::new(CmpOp::Lte, &max.to_be_bytes()[..]));
-            self.push(rule, divert, &what);
+            self.divert(rule, &divert.label, divert.queues, &what);
         }
         if !divert.pool4.is_empty() {
             let mut rule = self.rule(libc::NFPROTO_IPV4);
             is(&mut rule, &Meta::L4Proto, libc::IPPROTO_ICMP as u8);
-            let prefixes = divert.pool4.iter().map(|entry| entry.prefix);
-            self.match_prefixes4(&mut rule, "pool4 ICMP", prefixes);
-            self.push(rule, divert, "pool4 ICMP");
+            let ranges = merged(divert.pool4.iter().map(|entry| range4(&entry.prefix)));
+            self.match_daddr::<Ipv4Addr>(&mut rule, "pool4 ICMP", &ranges, true);
+            self.divert(rule, &divert.label, divert.queues, "pool4 ICMP");
         }
-    }
-
-    /// A rule for the packets of one family.
-    fn rule(&self, family: libc::c_int) -> Rule<'a> {
-        let mut rule = Rule::new(self.chain);
-        // Other tables see no other family.
-        if self.table.get_family() == ProtoFamily::Inet {
-            is(&mut rule, &Meta::NfProto, family as u8);
-        }
-        rule
-    }
-
-    fn match_prefixes4(
-        &mut self,
-        rule: &mut Rule<'_>,
-        what: &str,
-        prefixes: impl Iterator<Item = Prefix4>,
-    ) {
-        let set = range_set(self.next_set, self.table, &ranges(prefixes));
-        self.next_set += 1;
-        self.changes.add(&set, format!("the address set of {what}"));
-        for elements in set.elems_iter() {
-            self.changes
-                .add(&elements, format!("addresses to the set of {what}"));
-        }
-        rule.add_expr(&Payload::Network(NetworkHeaderField::Ipv4(
-            Ipv4HeaderField::Daddr,
-        )));
-        rule.add_expr(&Lookup::new(&set));
-    }
-
-    fn push(&mut self, mut rule: Rule<'_>, divert: &Divert, what: &str) {
-        rule.add_expr(&Counter);
-        queue(&mut rule, self.mode, divert.queues);
-        comment(&mut rule, &divert.label);
-        self.changes.add(
-            &rule,
-            format!("the rule of instance '{}' for {what}", divert.label),
-        );
     }
 }
 
-fn hook(chain: &mut Chain<'_>, hook: Hook, priority: Priority) {
+/// A chain that sees every packet at a hook.
+pub(super) fn hook<'a>(name: &CStr, table: &'a Table, hook: Hook, priority: Priority) -> Chain<'a> {
+    let mut chain = Chain::new(name, table);
     chain.set_hook(hook, priority);
     chain.set_type(ChainType::Filter);
     chain.set_policy(Policy::Accept);
+    chain
 }
 
-fn is(rule: &mut Rule<'_>, what: &impl Expression, value: u8) {
+pub(super) fn is(rule: &mut Rule<'_>, what: &impl Expression, value: u8) {
     rule.add_expr(what);
     rule.add_expr(&Cmp::new(CmpOp::Eq, value));
 }
 
-fn match_prefix6(rule: &mut Rule<'_>, prefix: Prefix6) {
+pub(super) fn match_prefix6(rule: &mut Rule<'_>, prefix: Prefix6) {
     let mask = u128::MAX
         .checked_shl(128 - u32::from(prefix.prefix_len()))
         .unwrap_or(0)

@@ -23,6 +23,7 @@ const TIMEOUT: Timespec = Timespec {
 pub(super) struct Changes {
     batch: Batch,
     about: Vec<String>,
+    sets: u32,
 }
 
 impl Changes {
@@ -30,7 +31,14 @@ impl Changes {
         Self {
             batch: Batch::new(),
             about: Vec::new(),
+            sets: 0,
         }
+    }
+
+    /// A number for a set that no other set of the batch has, in whatever table.
+    pub(super) const fn next_set(&mut self) -> u32 {
+        self.sets += 1;
+        self.sets
     }
 
     pub(super) fn add(&mut self, message: &impl NlMsg, about: impl Into<String>) {

@@ -2,13 +2,15 @@
 //! The nftables expressions and set elements that the `nftnl` crate does not have.
 
 use std::ffi::{CStr, c_void};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ptr::NonNull;
 
-use nftnl::expr::Expression;
+use nftnl::expr::{Expression, Ipv4HeaderField, Ipv6HeaderField, Lookup, NetworkHeaderField};
 use nftnl::nftnl_sys::{self as sys, nftnl_expr};
-use nftnl::set::Set;
+use nftnl::set::{Set, SetKey};
 use nftnl::{MsgType, NlMsg, ProtoFamily, Rule, Table};
+
+use super::ranges::Range;
 
 /// A table that belongs to the socket it is added by: nobody else can change it, and `flush
 /// ruleset` passes it over. It stays when the socket is closed, without an owner then. Kernels
@@ -132,29 +134,72 @@ impl Expression for Tproxy {
     }
 }
 
-/// An anonymous set of IPv4 address ranges.
+/// `!= @set`, for what register 1 holds.
+pub(super) struct Outside(pub(super) Lookup);
+
+impl Expression for Outside {
+    #[allow(unsafe_code)]
+    fn to_expr(&self, rule: &Rule<'_>) -> NonNull<nftnl_expr> {
+        let expr = self.0.to_expr(rule);
+        // Safety: `expr` is a live expression of the type the attribute is for.
+        unsafe {
+            sys::nftnl_expr_set_u32(
+                expr.as_ptr(),
+                sys::NFTNL_EXPR_LOOKUP_FLAGS as u16,
+                libc::NFT_LOOKUP_F_INV as u32,
+            );
+        }
+        expr
+    }
+}
+
+/// The addresses of one family, numbered.
+pub(super) trait Address: SetKey {
+    const HIGHEST: u128;
+    /// Where a packet has its destination.
+    const DESTINATION: NetworkHeaderField;
+
+    /// The address with a number up to `HIGHEST`.
+    fn from_number(number: u128) -> Self;
+}
+
+impl Address for Ipv4Addr {
+    const HIGHEST: u128 = u32::MAX as u128;
+    const DESTINATION: NetworkHeaderField = NetworkHeaderField::Ipv4(Ipv4HeaderField::Daddr);
+
+    fn from_number(number: u128) -> Self {
+        Self::from(number as u32)
+    }
+}
+
+impl Address for Ipv6Addr {
+    const HIGHEST: u128 = u128::MAX;
+    const DESTINATION: NetworkHeaderField = NetworkHeaderField::Ipv6(Ipv6HeaderField::Daddr);
+
+    fn from_number(number: u128) -> Self {
+        Self::from(number)
+    }
+}
+
+/// An anonymous set of address ranges.
 ///
 /// `ranges` are first and last address, ascending, and neither overlap nor touch: the kernel
 /// refuses a set in which the end of a range is the start of the next.
 #[allow(unsafe_code)]
-pub(super) fn range_set<'a>(
-    id: u32,
-    table: &'a Table,
-    ranges: &[(Ipv4Addr, Ipv4Addr)],
-) -> Set<'a, Ipv4Addr> {
+pub(super) fn range_set<'a, A: Address>(id: u32, table: &'a Table, ranges: &[Range]) -> Set<'a, A> {
     let flags = libc::NFT_SET_ANONYMOUS | libc::NFT_SET_CONSTANT | libc::NFT_SET_INTERVAL;
     let mut set = Set::new(c"__set%d", id, table, table.get_family());
     let raw = set.as_ptr().as_ptr();
     // Safety: `raw` is the live set.
     unsafe { sys::nftnl_set_set_u32(raw, sys::NFTNL_SET_FLAGS as u16, flags as u32) };
     for (first, last) in ranges {
-        set.add(first);
+        set.add(&A::from_number(*first));
         // The end is the first address behind the range; a range up to the highest address has
         // none.
-        let Some(end) = u32::from(*last).checked_add(1) else {
+        if *last >= A::HIGHEST {
             continue;
-        };
-        let end = end.to_be_bytes();
+        }
+        let end = A::from_number(last + 1).data();
         // Safety: the element is live until the set takes it over; key and length describe an
         // array that is copied.
         unsafe {

@@ -6,20 +6,40 @@
 //! touched, and nothing here knows a packet or a queue socket.
 //!
 //! ```text
-//! chain prerouting   type filter hook prerouting priority -250   (defragmentation is at -400,
-//!   from the TUN device      notrack, accept                      "raw" at -300 may set marks,
-//!   IPv6 to pool6            queue                                connection tracking is at -200)
+//! chain stateless    type filter hook prerouting priority -420   (defragmentation is at -400)
+//!   from the TUN device      accept
+//!   IPv6 to EAMs             queue
+//!   IPv6 to this host        accept
+//!   IPv6 to pool6            queue
+//!   IPv4 to this host        accept
+//!   IPv4 to EAMs             queue
+//!   IPv4 not denied          queue, if there is a pool6
+//! chain prerouting   type filter hook prerouting priority -250   ("raw" at -300 may set marks,
+//!   from the TUN device      notrack, accept                      connection tracking is at -200)
+//!   IPv6 to pool6            queue
 //!   IPv4 to pool4            queue
 //! chain output       type filter hook output priority -300
 //!   to the TUN device        notrack
+//!   from programs            accept
+//!   ICMP errors              queue
 //! chain defragment   no hook, never entered
 //!   tproxy                   switches defragmentation on
 //! ```
+//! The chain `stateless` exists where there is a stateless instance, and so do the last two rules
+//! of `output`; `defragment` exists where there is a stateful one.
+//!
 //! Queued packets need no "notrack": what is translated is dropped before connection tracking
 //! could see it, and what is not ours (the host's own services on a pool4 address, say) must be
 //! tracked as if we were not there.
 //!
+//! # Errors of the kernel
+//! A stateless translator has no addresses of its own, so the kernel's ICMP errors about packets
+//! that were reinjected (no route, Time Exceeded, Packet Too Big) go to hosts that do not speak
+//! their family. They are taken on their way out. What programs send is told apart by the user
+//! behind its socket: the kernel's sockets have none.
+//!
 //! # Defragmentation
+//! A stateless translator must not put fragments together: others of them may take another way.
 //! A NAT64 needs whole packets. The kernel puts fragments together only where something asks
 //! for it, per network namespace and family: connection tracking does, and so does `tproxy`. A
 //! `ct` expression would do too but switches connection tracking on for everything in the
@@ -27,12 +47,14 @@
 //! counts from the moment it is in a chain, whether the chain is entered or not. `notrack` and
 //! `socket` do not ask. Only where the kernel has no `tproxy` (CONFIG_NFT_TPROXY), `ct` is used.
 
+use std::ffi::CString;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nftnl::ProtoFamily;
+use nftnl::expr::InterfaceName;
 
 use self::commit::Changes;
 use crate::base::Protocol;
@@ -42,6 +64,8 @@ use crate::model::PortRange;
 mod build;
 mod commit;
 mod expr;
+mod ranges;
+mod stateless;
 mod watch;
 
 pub use watch::{Watch, present};
@@ -85,6 +109,33 @@ pub struct Ruleset {
     /// Let connection tracking see translated packets.
     pub track: bool,
 }
+
+impl Ruleset {
+    /// The name of the TUN device, to be compared with.
+    fn device(&self) -> Result<InterfaceName, Error> {
+        CString::new(self.tun.as_str())
+            .ok()
+            .filter(|name| (1..=15).contains(&name.as_bytes().len()))
+            .map(InterfaceName::Exact)
+            .ok_or_else(|| Error::Device(self.tun.clone()))
+    }
+
+    /// Every number must be that of a queue: the expressions have no room for another.
+    fn check_queues(&self) -> Result<(), Error> {
+        let stateful = self.diverts.iter().map(|d| (d.label.as_str(), d.queues));
+        let stateless = self.stateless.iter().map(|s| (s.label.as_str(), s.queues));
+        let errors = self.kernel_errors.map(|queues| (KERNEL_ERRORS, queues));
+        for (label, (first, count)) in stateful.chain(stateless).chain(errors) {
+            if count == 0 || first.checked_add(count - 1).is_none() {
+                return Err(Error::Queues(label.to_owned(), count, first));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Comment of the rules for them.
+const KERNEL_ERRORS: &str = "errors of the kernel";
 
 /// What belongs to one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +190,7 @@ pub enum Error {
     NoQueue(Box<Self>, Box<Self>),
     #[error("'{0}' is not a device name (1 to 15 bytes)")]
     Device(String),
-    #[error("instance '{0}': {1} queues from {2} on are none or go beyond 65535")]
+    #[error("'{0}': {1} queues from {2} on are none or go beyond 65535")]
     Queues(String, u16, u16),
 }
 
@@ -274,44 +325,9 @@ const fn families(mode: Mode) -> &'static [ProtoFamily] {
     }
 }
 
-/// First and last addresses of `prefixes`, ascending, with overlapping and touching ones merged.
-fn ranges(prefixes: impl Iterator<Item = Prefix4>) -> Vec<(Ipv4Addr, Ipv4Addr)> {
-    let mut all: Vec<_> = prefixes.map(|p| (p.network(), p.last())).collect();
-    all.sort_unstable();
-    let mut out: Vec<(Ipv4Addr, Ipv4Addr)> = Vec::with_capacity(all.len());
-    for (first, last) in all {
-        match out.last_mut() {
-            Some(open) if u32::from(first) <= u32::from(open.1).saturating_add(1) => {
-                open.1 = open.1.max(last);
-            }
-            _ => out.push((first, last)),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn overlapping_and_touching_prefixes_are_merged() {
-        let merged = |prefixes: &[&str]| {
-            ranges(prefixes.iter().map(|p| p.parse().unwrap()))
-                .iter()
-                .map(|(first, last)| format!("{first}-{last}"))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            merged(&["192.0.2.4", "192.0.2.0/30", "192.0.2.2", "192.0.2.6/31"]),
-            ["192.0.2.0-192.0.2.4", "192.0.2.6-192.0.2.7"]
-        );
-        assert_eq!(
-            merged(&["255.255.255.255", "0.0.0.0/0"]),
-            ["0.0.0.0-255.255.255.255"]
-        );
-        assert_eq!(merged(&[]), [""; 0]);
-    }
 
     #[test]
     #[allow(unsafe_code)]
@@ -323,7 +339,12 @@ mod tests {
         }
         let rules = Ruleset {
             tun: "tylo0".to_owned(),
-            diverts: Vec::new(),
+            diverts: vec![Divert {
+                label: "default".to_owned(),
+                queues: (6400, 1),
+                pool6: "64:ff9b::/96".parse().unwrap(),
+                pool4: Vec::new(),
+            }],
             stateless: Vec::new(),
             local4: Vec::new(),
             local6: Vec::new(),
@@ -334,19 +355,17 @@ mod tests {
             // Safety: only the network namespace of this thread changes.
             unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
                 .unwrap();
-            for mode in [Mode::Compat, Mode::Native] {
-                let keeper = Keeper::open().unwrap();
-                keeper
-                    .install_with(mode, &rules, Defragmenter::Conntrack)
-                    .unwrap();
-                let list = std::process::Command::new("nft")
-                    .args(["list", "ruleset"])
-                    .output()
-                    .unwrap();
-                let list = String::from_utf8_lossy(&list.stdout).into_owned();
-                assert!(list.contains("ct state"), "{list}");
-                assert!(!list.contains("tproxy"), "{list}");
-            }
+            let keeper = Keeper::open().unwrap();
+            keeper
+                .install_with(probe().unwrap(), &rules, Defragmenter::Conntrack)
+                .unwrap();
+            let list = std::process::Command::new("nft")
+                .args(["list", "ruleset"])
+                .output()
+                .unwrap();
+            let list = String::from_utf8_lossy(&list.stdout).into_owned();
+            assert!(list.contains("ct state"), "{list}");
+            assert!(!list.contains("tproxy"), "{list}");
         };
         std::thread::spawn(inside).join().unwrap();
     }
