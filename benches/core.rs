@@ -13,11 +13,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use etherparse::PacketBuilder;
-use tylo::base::prefix::Prefix4;
+use tylo::base::host::Nameless;
+use tylo::base::prefix::{Pool6, Prefix4, Prefix6};
 use tylo::base::{Protocol, Tick};
 use tylo::engine::{Instance, Meta, Outcome};
+use tylo::map::Eamt;
 use tylo::model::settings::Settings;
-use tylo::model::{Pool4Entry, PortRange};
+use tylo::model::{EamRow, Flavour, Pool4Entry, PortRange};
 use tylo::nat64::pool4::Pool4;
 use tylo::wire::output::Output;
 use tylo::wire::{Packet4, Packet6};
@@ -47,10 +49,12 @@ const RULES: Rules<'static> = Rules {
     reassembled: false,
     identification: 7,
 };
-const META: Meta = Meta {
+const META: Meta<'_> = Meta {
     mark: 0,
     ingress_mtu: u32::MAX,
     reassembled: false,
+    from_host: false,
+    host: &Nameless,
 };
 
 fn main() {
@@ -145,8 +149,8 @@ mod engine {
             },
             max_iterations: None,
         });
-        let mut instance = Instance::new(settings, [3; 16]);
-        instance.nat64_mut().set_pool4(pool4, &[]);
+        let mut instance = Instance::new(Flavour::Nat64, settings, [3; 16]);
+        instance.nat64_mut().unwrap().set_pool4(pool4, &[]);
         instance
     }
 
@@ -178,6 +182,105 @@ mod engine {
             .collect();
         instance.drain_changes(&mut Vec::new());
         answers
+    }
+
+    #[divan::bench]
+    fn siit_by_pool6_six_to_four(bencher: Bencher<'_, '_>) {
+        let packets = (0..PACKETS).map(|i| {
+            let src = PREFIX.embed(Ipv4Addr::from_bits(NET4.to_bits() + u32::from(i)));
+            CASE.over6(src, PREFIX.embed(SERVER4), [PORTS[0] + i, PORTS[1]])
+        });
+        through(bencher, siit(0), &packets.collect::<Vec<_>>());
+    }
+
+    #[divan::bench]
+    fn siit_by_pool6_four_to_six(bencher: Bencher<'_, '_>) {
+        let packets = (0..PACKETS).map(|i| {
+            let dst = Ipv4Addr::from_bits(NET4.to_bits() + u32::from(i));
+            CASE.over4(SERVER4, dst, [PORTS[1], PORTS[0] + i])
+        });
+        through(bencher, siit(0), &packets.collect::<Vec<_>>());
+    }
+
+    /// Rows of the EAM table, and how many of them the packets use, in turn.
+    const TABLES: [(u32, u32); 3] = [(10, 10), (100_000, 10), (100_000, 100_000)];
+
+    #[divan::bench(args = TABLES.map(Table))]
+    fn siit_by_eam_six_to_four(bencher: Bencher<'_, '_>, table: Table) {
+        let packets = table.used(|i| {
+            let src = Ipv6Addr::from_bits(CLIENT6.to_bits() + u128::from(i));
+            CASE.over6(src, PREFIX.embed(SERVER4), PORTS)
+        });
+        through(bencher, siit(table.0.0), &packets);
+    }
+
+    #[divan::bench(args = TABLES.map(Table))]
+    fn siit_by_eam_four_to_six(bencher: Bencher<'_, '_>, table: Table) {
+        let packets = table.used(|i| {
+            let dst = Ipv4Addr::from_bits(NET4.to_bits() + i);
+            CASE.over4(SERVER4, dst, [PORTS[1], PORTS[0]])
+        });
+        through(bencher, siit(table.0.0), &packets);
+    }
+
+    #[derive(Clone, Copy)]
+    struct Table((u32, u32));
+
+    impl fmt::Display for Table {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let Self((rows, used)) = self;
+            write!(f, "{used}_of_{rows}_rows")
+        }
+    }
+
+    impl Table {
+        /// A packet for each row that is used, at least a burst; far apart from each other.
+        fn used(self, packet: impl Fn(u32) -> Vec<u8>) -> Vec<Vec<u8>> {
+            let Self((rows, used)) = self;
+            (0..used.max(BURST as u32))
+                .map(|i| packet(i % used * (rows / used)))
+                .collect()
+        }
+    }
+
+    const PREFIX: Pool6 = Pool6::WELL_KNOWN;
+    const NET4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
+
+    /// With so many hosts in the table; everybody else by pool6.
+    fn siit(rows: u32) -> Instance {
+        let settings = Settings {
+            pool6: Some(PREFIX),
+            ..Settings::default()
+        };
+        let mut instance = Instance::new(Flavour::Siit, settings, [3; 16]);
+        let eamt = &mut instance.siit_mut().unwrap().eamt;
+        for row in hosts(rows) {
+            eamt.insert(row, false).unwrap();
+        }
+        instance
+    }
+
+    fn hosts(rows: u32) -> Vec<EamRow> {
+        let row = |i| EamRow {
+            v6: Prefix6::new(Ipv6Addr::from_bits(CLIENT6.to_bits() + u128::from(i)), 128).unwrap(),
+            v4: Prefix4::new(Ipv4Addr::from_bits(NET4.to_bits() + i), 32).unwrap(),
+        };
+        (0..rows).map(row).collect()
+    }
+
+    /// Items are rows.
+    #[divan::bench]
+    fn siit_load_100_000_rows(bencher: Bencher<'_, '_>) {
+        let rows = hosts(100_000);
+        bencher
+            .counter(ItemsCount::new(rows.len()))
+            .bench_local(|| {
+                let mut eamt = Eamt::default();
+                for row in &rows {
+                    eamt.insert(*row, false).unwrap();
+                }
+                eamt
+            });
     }
 }
 

@@ -141,6 +141,12 @@ pub const SCOPED4: [Prefix4; 5] = [
 pub struct Pool6(Prefix6);
 
 impl Pool6 {
+    /// `64:ff9b::/96` (RFC 6052 section 2.1).
+    pub const WELL_KNOWN: Self = Self(Prefix6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0),
+        96,
+    )));
+
     /// # Errors
     /// [`PrefixError::Pool6Length`] unless the length is one of RFC 6052's six.
     pub fn new(prefix: Prefix6) -> Result<Self, PrefixError> {
