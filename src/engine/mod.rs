@@ -5,7 +5,6 @@
 //! argument, packets are slices, output is a buffer of the caller's: nothing here touches the
 //! system.
 
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::base::counters::{Counter, Counters};
@@ -50,17 +49,6 @@ pub struct Meta<'a> {
     /// The host itself sends it. Of those, SIIT translates ICMP errors only.
     pub from_host: bool,
     pub host: &'a dyn Host,
-}
-
-impl fmt::Debug for Meta<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meta")
-            .field("mark", &self.mark)
-            .field("ingress_mtu", &self.ingress_mtu)
-            .field("reassembled", &self.reassembled)
-            .field("from_host", &self.from_host)
-            .finish_non_exhaustive()
-    }
 }
 
 /// What became of a packet.

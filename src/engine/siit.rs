@@ -303,3 +303,6 @@ impl Random {
         hasher.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
