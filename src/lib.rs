@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! tylo translates between IPv6 and IPv4 in userspace: stateful NAT64 (RFC 6146) with Jool's
-//! commands, without a kernel module.
+//! tylo translates between IPv6 and IPv4 in userspace: stateful NAT64 (RFC 6146) and stateless
+//! SIIT (RFC 7915) with Jool's commands, without a kernel module.
 //!
 //! # The way of a packet
 //!

@@ -13,7 +13,7 @@ use crate::map::{Role, Siit, Untranslatable};
 use crate::model::{AddressRule, HairpinMode};
 use crate::wire::output::Output;
 use crate::wire::{Inner, L4, Packet4, Packet6, Refusal};
-use crate::xlat::{self, Plan, Rewrite};
+use crate::xlat::{self, Plan, Rewrite, Rules};
 
 /// What an SIIT instance has besides settings and counters.
 pub(super) struct Stateless {
@@ -33,6 +33,7 @@ enum Pass {
     Hairpin,
 }
 
+// Jool has the names of the first two the wrong way round, and so have we.
 const SRC6: Refusal = Refusal::accept(Counter::SixFourDst);
 const DST6: Refusal = Refusal::accept(Counter::SixFourSrc);
 const SRC4: Refusal = Refusal::accept(Counter::FourSixSrc);
@@ -53,7 +54,7 @@ impl Stateless {
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), Refusal> {
-        // Before the rest is read: what is wrong with a packet that is not ours is not our business.
+        // Before the rest is read: what is wrong with a packet that is not ours does not matter.
         let Some(dst) = destination6(bytes) else {
             return Err(Refusal::drop(Counter::SkbTruncated));
         };
@@ -71,9 +72,6 @@ impl Stateless {
         } else {
             (self.end6(env, packet.src).map_err(|_| SRC6)?.0, None)
         };
-        if let Some(refusal) = packet.refusal {
-            return Err(refusal);
-        }
         let (inner, hairpin) = match inner {
             None => (None, self.returns(env, dst, dst_rule)),
             Some(inner) => {
@@ -85,8 +83,9 @@ impl Stateless {
             outer: rewrite(src, dst),
             inner,
         };
+        // What is wrong with the packet itself comes to light only here: by now it is ours.
         let first = out.len();
-        xlat::six_to_four(&packet, &plan, &env.rules(false), out)?;
+        xlat::six_to_four(&packet, &plan, &rules(env), out)?;
         if hairpin {
             return self.hairpin(env, first, out);
         }
@@ -132,9 +131,6 @@ impl Stateless {
                 None,
             )
         };
-        if let Some(refusal) = packet.refusal {
-            return Err(refusal);
-        }
         let inner = match inner {
             None => None,
             Some(inner) => Some(self.inner6(pass, env, inner)?),
@@ -143,9 +139,7 @@ impl Stateless {
             outer: rewrite(src, dst),
             inner,
         };
-        //= rfc7915#section-4.5
-        let rules = env.rules(env.settings.amend_udp_checksum_zero);
-        xlat::four_to_six(&packet, &plan, &rules, out)
+        xlat::four_to_six(&packet, &plan, &rules(env), out)
     }
 
     /// Whether a packet to this IPv4 address is for an IPv6 host again. `rule` is what made the
@@ -274,6 +268,11 @@ impl Stateless {
         let src = self.end4(env, inner.src, true).map_err(|_| SRC4)?;
         Ok(rewrite(src, dst))
     }
+}
+
+//= rfc7915#section-4.5
+const fn rules<'a>(env: &Env<'a>) -> Rules<'a> {
+    env.rules(env.settings.amend_udp_checksum_zero)
 }
 
 const fn rewrite<A>(src: A, dst: A) -> Rewrite<A> {

@@ -137,8 +137,14 @@ fn rows_go_by_either_prefix() {
     assert_eq!(eamt.remove(None, Some(two.v4)), Ok(two));
     assert_eq!(eamt.len(), 4);
     assert!(eamt.to6("192.0.2.152".parse().unwrap()).is_none());
-    eamt.clear();
-    assert!(eamt.is_empty() && eamt.rows().is_empty());
+    let mut other = eamt.clone();
+    other.clear();
+    assert!(other.is_empty() && other.rows().is_empty());
+    for row in eamt.rows() {
+        assert!(!eamt.is_empty());
+        assert_eq!(eamt.remove(Some(row.v6), Some(row.v4)), Ok(row));
+    }
+    assert!(eamt.is_empty());
 }
 
 #[test]

@@ -56,6 +56,19 @@ fn intrinsic_errors_quote_what_their_receiver_sent() {
     assert_eq!(rig.drop(&lost, Counter::SixFour6791Enoent), None);
 }
 
+/// An error goes where the packet it is about came from, whatever its own destination.
+#[test]
+fn intrinsic_errors_go_by_what_they_quote() {
+    let mut rig = Rig::new();
+    let about = udp([1, 2], b"").over6(B6, C6);
+    let error = icmp(1, 0, [0; 4], &about).over6(C6, rig.pool(A4));
+    assert_eq!(ends4(&rig.translate(&error)), (C4, A4));
+    let about = udp([1, 2], b"").over6(rig.pool(A4), C6);
+    let error = rig.translate(&icmp(1, 0, [0; 4], &about).over6(C6, B6));
+    assert_eq!(ends6(&error), (rig.pool(C4), B6));
+    assert_eq!(ends6(&error[48..]), (A6, rig.pool(C4)));
+}
+
 #[test]
 fn what_fails_on_the_way_back_is_dropped_in_silence() {
     let mut rig = Rig::new();
