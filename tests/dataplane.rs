@@ -24,6 +24,8 @@ use netns::{Netns, privileged, wait};
 mod lab;
 #[path = "dataplane/netns.rs"]
 mod netns;
+#[path = "dataplane/stateless.rs"]
+mod stateless;
 
 #[test]
 fn packets_are_reinjected_or_accepted() {

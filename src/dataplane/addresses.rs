@@ -190,7 +190,8 @@ impl Sources {
     }
 }
 
-/// Hears when addresses come and go in this network namespace.
+/// Hears when addresses come and go in the network namespace it was opened in. Open it before
+/// [`Addresses`], so that nothing gets lost in between.
 #[derive(Debug)]
 pub struct AddressWatch(OwnedFd);
 

@@ -14,10 +14,10 @@ use rtnetlink::packet_core::{
     DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload, Nla,
 };
-use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoTun, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rtnetlink::{AddressMessageBuilder, LinkUnspec};
 
@@ -92,14 +92,18 @@ impl Netlink {
 
     /// The addresses of all interfaces.
     pub(super) fn addresses(&mut self) -> io::Result<Vec<InterfaceAddress>> {
-        let answers = self.request(Message::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
-        Ok(answers
-            .iter()
-            .filter_map(|answer| match answer {
+        let mut addresses = Vec::new();
+        // Other families have addresses, too, which cannot be read here.
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = AddressMessage::default();
+            message.header.family = family;
+            let answers = self.request(Message::GetAddress(message), NLM_F_DUMP)?;
+            addresses.extend(answers.iter().filter_map(|answer| match answer {
                 Message::NewAddress(message) => interface_address(message),
                 _ => None,
-            })
-            .collect())
+            }));
+        }
+        Ok(addresses)
     }
 
     /// Every route of the family of `like`.

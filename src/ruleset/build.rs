@@ -166,10 +166,8 @@ impl<'a> Writer<'a> {
 
     /// Whether packets of a family come here.
     pub(super) fn has(&self, family: libc::c_int) -> bool {
-        match self.table.get_family() {
-            ProtoFamily::Inet => true,
-            only => only as libc::c_int == family,
-        }
+        let ours = self.table.get_family();
+        ours == ProtoFamily::Inet || ours as libc::c_int == family
     }
 
     /// A rule for the packets of all families that come here.

@@ -15,7 +15,7 @@ use tylo::dataplane::{
     Dataplane, Handler, Options, QueueCounters, Received, SendReport, Source, Verdict,
 };
 use tylo::model::PortRange;
-use tylo::ruleset::{Divert, Pool4Match, Ruleset, install, probe};
+use tylo::ruleset::{Divert, Pool4Match, Ruleset, Stateless, install, probe};
 use tylo::wire::output::{ErrorMessage, Output};
 
 use super::netns::Netns;
@@ -26,6 +26,9 @@ pub(crate) const ACCEPTED: u16 = 5001;
 /// Packets to this port are answered by an ICMP error.
 pub(crate) const REFUSED: u16 = 5002;
 
+/// The slot whose packets are only looked at.
+pub(crate) const STATELESS: usize = 1;
+
 /// What one packet looked like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -34,6 +37,7 @@ pub(crate) struct Seen {
     pub(crate) mark: u32,
     pub(crate) ingress_mtu: u32,
     pub(crate) reassembled: bool,
+    pub(crate) from_host: bool,
 }
 
 #[derive(Default)]
@@ -70,7 +74,12 @@ impl Handler for Relay {
                     mark: packet.mark,
                     ingress_mtu: packet.ingress_mtu,
                     reassembled: packet.reassembled,
+                    from_host: packet.from_host,
                 });
+            }
+            if source == Source::Slot(STATELESS) {
+                *verdict = Verdict::Accept;
+                continue;
             }
             let bytes = packet.bytes;
             if bytes[0] >> 4 == 6 {
@@ -167,6 +176,30 @@ impl Lab {
         self.gateway.enter(|| {
             dataplane.open_slot(0).unwrap();
             let rules = rules(dataplane.queues(0).unwrap(), track);
+            install(probe().unwrap(), &rules).unwrap();
+        });
+        dataplane
+    }
+
+    /// As [`Lab::run`], with slot 1 for a stateless instance and for the errors of the kernel.
+    pub(crate) fn run_stateless(&self) -> Dataplane {
+        let dataplane = self.start();
+        self.gateway.enter(|| {
+            dataplane.open_slot(0).unwrap();
+            dataplane.open_slot(STATELESS).unwrap();
+            let queues = dataplane.queues(STATELESS).unwrap();
+            let rules = Ruleset {
+                stateless: vec![Stateless {
+                    label: "stateless".to_owned(),
+                    queues,
+                    pool6: None,
+                    eam6: vec!["2001:db8::/32".parse().unwrap()],
+                    eam4: vec!["203.0.113.0/24".parse().unwrap()],
+                    deny4: Vec::new(),
+                }],
+                kernel_errors: Some(queues),
+                ..rules(dataplane.queues(0).unwrap(), false)
+            };
             install(probe().unwrap(), &rules).unwrap();
         });
         dataplane
