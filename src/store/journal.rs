@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::load::{lifetime_number, state_number, wall};
-use super::{Clock, Error, InstanceId, Pool4Range, Pool4Set, Saved, load, prepare};
+use super::{Clock, Error, InstanceId, Pool4Range, Pool4Set, Saved, load, prepare, write};
+use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Transport4};
 use crate::model::settings::Settings;
-use crate::model::{Flavour, Framework, MaxIterations};
+use crate::model::{EamRow, Flavour, Framework};
 use crate::nat64::Change;
 
 /// A handle on the writer thread. Dropping it commits what was taken and ends the thread.
@@ -48,6 +48,16 @@ pub enum Config {
     Settings(InstanceId, Box<Settings>),
     /// The whole pool4 of an instance.
     Pool4(InstanceId, Vec<Pool4Set>, Vec<Pool4Range>),
+    EamAdd(InstanceId, EamRow),
+    EamRemove(InstanceId, EamRow),
+    /// The whole EAM table of an instance.
+    Eamt(InstanceId, Vec<EamRow>),
+    /// The whole denylist of an instance.
+    Denylist4(InstanceId, Vec<Prefix4>),
+    /// The first mappings of an instance.
+    Bib(InstanceId, Vec<Change>),
+    /// Several changes, of which all are stored or none. Not for [`Config::Remove`].
+    All(Vec<Self>),
 }
 
 enum Message {
@@ -278,7 +288,7 @@ impl Writer {
         let mut write = || {
             let tx = begin(&mut self.db)?;
             for (id, change) in latest(batch) {
-                apply(&tx, *id, change, clock)?;
+                write::change(&tx, *id, change, clock)?;
             }
             tx.commit()
         };
@@ -305,7 +315,7 @@ impl Writer {
             tx.execute("DELETE FROM session WHERE instance = ?1", [id.0])?;
             tx.execute("DELETE FROM bib WHERE instance = ?1", [id.0])?;
             for change in &snapshot {
-                apply(&tx, id, change, clock)?;
+                write::change(&tx, id, change, clock)?;
             }
             tx.commit()
         };
@@ -320,44 +330,13 @@ impl Writer {
 
     fn configure(&mut self, config: Config) -> Result<(), Error> {
         let tx = begin(&mut self.db)?;
-        match config {
-            Config::Add {
-                id,
-                flavour,
-                name,
-                framework,
-                slot,
-                settings,
-            } => {
-                tx.execute(
-                    "INSERT INTO instance (id, flavour, name, framework, slot, settings) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                    params![
-                        id.0,
-                        flavour.name(),
-                        name,
-                        framework.name(),
-                        slot as i64,
-                        json(&settings)?
-                    ],
-                )?;
-            }
-            Config::Remove(id) => {
-                tx.execute("DELETE FROM instance WHERE id = ?1", [id.0])?;
-                tx.commit()?;
-                // Not before: an instance that could not be removed lives on.
-                self.removed.insert(id);
-                return Ok(());
-            }
-            Config::Settings(id, settings) => {
-                tx.execute(
-                    "UPDATE instance SET settings = ?2 WHERE id = ?1",
-                    params![id.0, json(&settings)?],
-                )?;
-            }
-            Config::Pool4(id, sets, ranges) => write_pool4(&tx, id, &sets, &ranges)?,
+        write::config(&tx, &config, (self.clock)())?;
+        tx.commit()?;
+        // Not before: an instance that could not be removed lives on.
+        if let Config::Remove(id) = config {
+            self.removed.insert(id);
         }
-        Ok(tx.commit()?)
+        Ok(())
     }
 
     /// Says that the disk fails, but not with every batch.
@@ -397,109 +376,6 @@ fn latest(batch: &[(InstanceId, Change)]) -> impl Iterator<Item = &(InstanceId, 
     keep.into_iter()
 }
 
-fn apply(
-    tx: &Transaction<'_>,
-    id: InstanceId,
-    change: &Change,
-    clock: Clock,
-) -> rusqlite::Result<()> {
-    match change {
-        Change::Mapping(m) => {
-            tx.prepare_cached(UPSERT_BIB)?.execute(params![
-                id.0,
-                m.protocol.index() as i64,
-                u32::from(m.v4.addr),
-                m.v4.port,
-                m.v6.addr.octets(),
-                m.v6.port,
-                m.is_static
-            ])?;
-        }
-        Change::MappingGone { protocol, v4 } => {
-            let key = params![id.0, protocol.index() as i64, u32::from(v4.addr), v4.port];
-            tx.prepare_cached(DELETE_SESSIONS)?.execute(key)?;
-            tx.prepare_cached(DELETE_BIB)?.execute(key)?;
-        }
-        Change::Session(s) => {
-            tx.prepare_cached(UPSERT_SESSION)?.execute(params![
-                id.0,
-                s.protocol.index() as i64,
-                u32::from(s.v4.addr),
-                s.v4.port,
-                u32::from(s.remote.addr),
-                s.remote.port,
-                state_number(s.state),
-                lifetime_number(s.lifetime),
-                wall(clock, s.deadline)
-            ])?;
-        }
-        Change::SessionGone {
-            protocol,
-            v4,
-            remote,
-        } => {
-            tx.prepare_cached(DELETE_SESSION)?.execute(params![
-                id.0,
-                protocol.index() as i64,
-                u32::from(v4.addr),
-                v4.port,
-                u32::from(remote.addr),
-                remote.port
-            ])?;
-        }
-    }
-    Ok(())
-}
-
-fn write_pool4(
-    tx: &Transaction<'_>,
-    id: InstanceId,
-    sets: &[Pool4Set],
-    ranges: &[Pool4Range],
-) -> rusqlite::Result<()> {
-    tx.execute("DELETE FROM pool4_set WHERE instance = ?1", [id.0])?;
-    tx.execute("DELETE FROM pool4_range WHERE instance = ?1", [id.0])?;
-    for set in sets {
-        let iterations = match set.iterations {
-            MaxIterations::Auto => None,
-            MaxIterations::Infinity => Some(0),
-            MaxIterations::Fixed(n) => Some(n),
-        };
-        tx.prepare_cached(
-            "INSERT INTO pool4_set (instance, protocol, mark, max_iterations) \
-             VALUES (?1, ?2, ?3, ?4)",
-        )?
-        .execute(params![
-            id.0,
-            set.protocol.index() as i64,
-            set.mark,
-            iterations
-        ])?;
-    }
-    for range in ranges {
-        tx.prepare_cached(
-            "INSERT INTO pool4_range \
-             (instance, protocol, mark, first_addr, last_addr, min_port, max_port) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![
-            id.0,
-            range.protocol.index() as i64,
-            range.mark,
-            u32::from(range.first),
-            u32::from(range.last),
-            range.ports.min,
-            range.ports.max
-        ])?;
-    }
-    Ok(())
-}
-
-fn json(settings: &Settings) -> rusqlite::Result<String> {
-    serde_json::to_string(settings)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-}
-
 /// How long changes are gathered before they are committed together.
 const COMMIT_AFTER: Duration = Duration::from_millis(10);
 
@@ -510,21 +386,3 @@ const BATCH: usize = 20_000;
 const QUEUE: usize = 8_192;
 
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-
-const UPSERT_BIB: &str = "INSERT INTO bib \
-    (instance, protocol, v4_addr, v4_port, v6_addr, v6_port, is_static) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-    ON CONFLICT DO UPDATE SET v6_addr = excluded.v6_addr, v6_port = excluded.v6_port, \
-    is_static = excluded.is_static";
-const DELETE_BIB: &str = "DELETE FROM bib \
-    WHERE instance = ?1 AND protocol = ?2 AND v4_addr = ?3 AND v4_port = ?4";
-const UPSERT_SESSION: &str = "INSERT INTO session \
-    (instance, protocol, v4_addr, v4_port, remote_addr, remote_port, state, lifetime, expires) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-    ON CONFLICT DO UPDATE SET state = excluded.state, lifetime = excluded.lifetime, \
-    expires = excluded.expires";
-const DELETE_SESSION: &str = "DELETE FROM session \
-    WHERE instance = ?1 AND protocol = ?2 AND v4_addr = ?3 AND v4_port = ?4 \
-    AND remote_addr = ?5 AND remote_port = ?6";
-const DELETE_SESSIONS: &str = "DELETE FROM session \
-    WHERE instance = ?1 AND protocol = ?2 AND v4_addr = ?3 AND v4_port = ?4";

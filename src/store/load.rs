@@ -7,8 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use rusqlite::{Connection, Row};
 
 use super::{Clock, Error, InstanceId, Pool4Range, Pool4Set, Saved};
+use crate::base::prefix::{Prefix4, Prefix6};
 use crate::base::{Protocol, Tick, Transport4, Transport6};
-use crate::model::{Flavour, Framework, MaxIterations, PortRange, TcpState};
+use crate::model::{EamRow, Flavour, Framework, MaxIterations, PortRange, TcpState};
 use crate::nat64::tcp::Lifetime;
 use crate::nat64::{Mapping, SessionState};
 
@@ -50,6 +51,8 @@ fn instance(db: &Connection, row: &Row<'_>, clock: Clock) -> Result<Saved, Error
     let mut sessions = collect(db, SESSIONS, id, &mut unusable, |row| session(row, clock))?;
     sessions.retain(|session| session.deadline > clock.tick);
     sessions.sort_by_key(|session| session.deadline);
+    let eamt = collect(db, EAMT, id, &mut unusable, eam)?;
+    let denylist4 = collect(db, DENYLIST4, id, &mut unusable, |row| prefix4(row, 0))?;
     Ok(Saved {
         id: InstanceId(id),
         flavour,
@@ -61,6 +64,8 @@ fn instance(db: &Connection, row: &Row<'_>, clock: Clock) -> Result<Saved, Error
         pool4_sets,
         mappings,
         sessions,
+        eamt,
+        denylist4,
         unusable,
     })
 }
@@ -138,6 +143,19 @@ fn session(row: &Row<'_>, clock: Clock) -> Option<SessionState> {
     })
 }
 
+fn eam(row: &Row<'_>) -> Option<EamRow> {
+    let v6: [u8; 16] = row.get_ref(2).ok()?.as_blob().ok()?.try_into().ok()?;
+    Some(EamRow {
+        v4: prefix4(row, 0)?,
+        v6: Prefix6::new(v6.into(), row.get(3).ok()?).ok()?,
+    })
+}
+
+/// A prefix in two columns, the address first.
+fn prefix4(row: &Row<'_>, column: usize) -> Option<Prefix4> {
+    Prefix4::new(ipv4(row, column)?, row.get(column + 1).ok()?).ok()
+}
+
 fn protocol(row: &Row<'_>, column: usize) -> Option<Protocol> {
     let number: u32 = row.get(column).ok()?;
     Protocol::ALL.get(number as usize).copied()
@@ -196,3 +214,5 @@ const BIB: &str = "SELECT protocol, v4_addr, v4_port, v6_addr, v6_port, is_stati
      FROM bib WHERE instance = ?1";
 const SESSIONS: &str = "SELECT protocol, v4_addr, v4_port, remote_addr, remote_port, state, \
      lifetime, expires FROM session WHERE instance = ?1";
+const EAMT: &str = "SELECT v4_addr, v4_len, v6_addr, v6_len FROM eamt WHERE instance = ?1";
+const DENYLIST4: &str = "SELECT addr, len FROM denylist4 WHERE instance = ?1 ORDER BY position";

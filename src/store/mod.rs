@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::base::Tick;
+use crate::base::prefix::Prefix4;
 use crate::model::settings::Settings;
-use crate::model::{Flavour, Framework, MaxIterations, PortRange};
+use crate::model::{EamRow, Flavour, Framework, MaxIterations, PortRange};
 use crate::nat64::{Mapping, SessionState};
 
 pub mod journal;
 mod load;
+mod write;
 
 pub use journal::Store;
 
@@ -45,6 +47,9 @@ pub struct Saved {
     pub mappings: Vec<Mapping>,
     /// In ascending order of deadlines; expired ones are left out.
     pub sessions: Vec<SessionState>,
+    pub eamt: Vec<EamRow>,
+    /// In the order in which they were added.
+    pub denylist4: Vec<Prefix4>,
     /// Rows that cannot be and were passed over.
     pub unusable: usize,
 }
@@ -196,7 +201,10 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), Error> {
 }
 
 /// Forward only; a released one is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_initial.sql"),
+    include_str!("../../migrations/0002_stateless.sql"),
+];
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::journal::Config;
 use super::*;
+use crate::base::prefix::Prefix6;
 use crate::base::{Protocol, Transport4, Transport6};
 use crate::model::TcpState;
 use crate::nat64::Change;
@@ -75,6 +76,13 @@ fn session(port: u16, deadline: u64) -> SessionState {
         state: TcpState::V4FinRcv,
         lifetime: Lifetime::TcpEstablished,
         deadline: Tick(deadline),
+    }
+}
+
+fn eam(v6: &str, v4: &str) -> EamRow {
+    EamRow {
+        v6: v6.parse().unwrap(),
+        v4: v4.parse().unwrap(),
     }
 }
 
@@ -235,13 +243,23 @@ fn rows_that_cannot_be_are_passed_over() {
          INSERT INTO session VALUES (7, 0, 1, 1, 1, 1, 7, 0, 1);
          INSERT INTO session VALUES (7, 0, 1, 1, 1, 2, 0, 5, 1);
          INSERT INTO session VALUES (7, 0, 1, 1, 1, 3, 0, 0, -1);
-         INSERT INTO pool4_range VALUES (7, 0, 0, 9, 1, 1, 1);",
+         INSERT INTO pool4_range VALUES (7, 0, 0, 9, 1, 1, 1);
+         INSERT INTO eamt VALUES (7, 1, 24, x'00000000000000000000000000000000', 64);
+         INSERT INTO eamt VALUES (7, 256, 33, x'00000000000000000000000000000000', 64);
+         INSERT INTO eamt VALUES (7, 256, 24, x'00000000000000000000000000000001', 64);
+         INSERT INTO eamt VALUES (7, 512, 24, x'0000', 64);
+         INSERT INTO eamt VALUES (7, 768, 24, x'00000000000000000000000000000000', 64);
+         INSERT INTO denylist4 VALUES (7, 0, 1, 24);
+         INSERT INTO denylist4 VALUES (7, 1, 4294967296, 32);
+         INSERT INTO denylist4 VALUES (7, 2, 256, -1);",
     )
     .unwrap();
     drop(db);
     let (store, saved) = Store::open(&dir.0, clock).unwrap();
     assert_eq!(saved[0].mappings, [mapping(1, true)]);
-    assert_eq!(saved[0].unusable, 8);
+    assert_eq!(saved[0].unusable, 15);
+    assert_eq!(saved[0].eamt, [eam("::/64", "0.0.3.0/24")]);
+    assert!(saved[0].denylist4.is_empty());
     drop(store);
     let db = Connection::open(dir.0.join("state.db")).unwrap();
     db.execute("UPDATE instance SET settings = '{'", [])
@@ -360,4 +378,151 @@ fn a_directory_that_everybody_may_write_to_is_refused() {
     let error = Store::open(&dir.0, clock).map(drop).unwrap_err();
     assert!(matches!(error, Error::Shared(_)), "{error}");
     assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0);
+}
+
+#[test]
+fn stateless_tables_come_back_as_they_were_left() {
+    let dir = Dir::new("stateless");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = InstanceId(1);
+    let prefix = |text: &str| text.parse::<Prefix4>().unwrap();
+    let added = Config::All(vec![
+        Config::Add {
+            id,
+            flavour: Flavour::Siit,
+            name: "default".to_owned(),
+            framework: Framework::Iptables,
+            slot: 3,
+            settings: Box::default(),
+        },
+        Config::Eamt(id, vec![eam("2001:db8::/120", "192.0.2.0/24")]),
+        Config::Denylist4(id, vec![prefix("10.0.0.0/8")]),
+    ]);
+    store.configure(added).unwrap();
+    let nat64 = add(&store);
+    let (kept, gone) = (
+        eam("2001:db8::1/128", "192.0.2.1/32"),
+        eam("2001:db8::1:0/112", "198.51.0.0/16"),
+    );
+    store.configure(Config::EamAdd(id, gone)).unwrap();
+    store.configure(Config::EamAdd(id, kept)).unwrap();
+    store.configure(Config::EamRemove(id, gone)).unwrap();
+    // Duplicates count, and so does the order.
+    let denied = ["192.0.2.7/32", "10.0.0.0/8", "192.0.2.7/32"].map(prefix);
+    store
+        .configure(Config::Denylist4(id, denied.to_vec()))
+        .unwrap();
+    drop(store);
+
+    let (store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(
+        (saved[0].flavour, saved[0].framework),
+        (Flavour::Siit, Framework::Iptables)
+    );
+    assert_eq!(saved[0].eamt, [eam("2001:db8::/120", "192.0.2.0/24"), kept]);
+    assert_eq!(saved[0].denylist4, denied);
+    assert_eq!(saved[0].unusable, 0);
+    assert!(saved[1].eamt.is_empty(), "another instance's");
+    store.configure(Config::Eamt(id, Vec::new())).unwrap();
+    store.configure(Config::Remove(nat64)).unwrap();
+    store.configure(Config::Remove(id)).unwrap();
+    drop(store);
+    let db = Connection::open(dir.0.join("state.db")).unwrap();
+    let left: i64 = db
+        .query_row(
+            "SELECT (SELECT count(*) FROM eamt) + (SELECT count(*) FROM denylist4)",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn of_several_changes_at_once_all_are_stored_or_none() {
+    let dir = Dir::new("all");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = add(&store);
+    let row = eam("2001:db8::/120", "192.0.2.0/24");
+    store.configure(Config::EamAdd(id, row)).unwrap();
+    let settings = Settings {
+        tos: 9,
+        ..Settings::default()
+    };
+    let change = |eamt| {
+        Config::All(vec![
+            Config::Settings(id, Box::new(settings.clone())),
+            Config::Bib(id, vec![Change::Mapping(mapping(1, true))]),
+            Config::Eamt(id, eamt),
+        ])
+    };
+    // One IPv4 prefix twice.
+    store.configure(change(vec![row, row])).unwrap_err();
+    drop(store);
+    let (store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(saved[0].settings, Settings::default());
+    assert!(saved[0].mappings.is_empty());
+    assert_eq!(saved[0].eamt, [row]);
+    store.configure(change(Vec::new())).unwrap();
+    drop(store);
+    let (_store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(saved[0].settings, settings);
+    assert_eq!(saved[0].mappings, [mapping(1, true)]);
+    assert!(saved[0].eamt.is_empty());
+}
+
+#[test]
+fn a_hundred_thousand_eam_rows_are_one_transaction() {
+    let dir = Dir::new("large");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = add(&store);
+    let base = u128::from("2001:db8::".parse::<std::net::Ipv6Addr>().unwrap());
+    let rows: Vec<EamRow> = (0..100_000u32)
+        .map(|n| EamRow {
+            v4: Prefix4::new((0x0a00_0000 + n).into(), 32).unwrap(),
+            v6: Prefix6::new((base + u128::from(n)).into(), 128).unwrap(),
+        })
+        .collect();
+    store.configure(Config::Eamt(id, rows.clone())).unwrap();
+    drop(store);
+    let (_store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(saved[0].eamt, rows);
+}
+
+#[test]
+fn a_database_of_the_first_version_is_brought_up_to_date_with_all_it_has() {
+    let dir = Dir::new("upgrade");
+    fs::create_dir(&dir.0).unwrap();
+    let path = dir.0.join("state.db");
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(include_str!("../../migrations/0001_initial.sql"))
+        .unwrap();
+    db.execute_batch(
+        r#"PRAGMA user_version = 1;
+        INSERT INTO instance VALUES (7, 'nat64', 'default', 'netfilter', 0,
+            '{"pool6":"64:ff9b::/96","tos":9}');
+        INSERT INTO pool4_set VALUES (7, 0, 0, NULL);
+        INSERT INTO pool4_range VALUES (7, 0, 0, 3221225985, 3221225985, 1, 65535);
+        INSERT INTO bib VALUES (7, 0, 3221225985, 1, x'20010db8000000000000000000000008', 1, 1);
+        INSERT INTO session VALUES (7, 0, 3221225985, 1, 3405803777, 80, 3, 0, 1700000090000);"#,
+    )
+    .unwrap();
+    drop(db);
+    let (store, saved) = Store::open(&dir.0, clock).unwrap();
+    let saved = &saved[0];
+    assert_eq!(saved.settings.tos, 9);
+    assert_eq!(saved.pool4.len() + saved.pool4_sets.len(), 2);
+    assert_eq!(saved.mappings, [mapping(1, true)]);
+    assert_eq!(saved.sessions, [session(1, 100_000)]);
+    assert!(saved.eamt.is_empty() && saved.denylist4.is_empty());
+    let row = eam("2001:db8::/120", "192.0.2.0/24");
+    store.configure(Config::EamAdd(saved.id, row)).unwrap();
+    drop(store);
+    let (_store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(saved[0].eamt, [row]);
+    let db = Connection::open(&path).unwrap();
+    let version: i64 = db
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .unwrap();
+    assert_eq!(version, MIGRATIONS.len() as i64);
 }
