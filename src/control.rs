@@ -109,30 +109,36 @@ async fn turn_away(mut stream: UnixStream) -> io::Result<()> {
 async fn converse(stream: UnixStream, service: Arc<dyn Service>, admin: bool) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    let mut line = Vec::new();
+    let limit = if admin {
+        REQUEST_MAX
+    } else {
+        GUEST_REQUEST_MAX
+    };
     loop {
-        line.clear();
-        let mut limited = (&mut read).take(REQUEST_MAX as u64);
+        let mut line = Vec::new();
+        // One more, for the end of the line.
+        let mut limited = (&mut read).take(limit as u64 + 1);
         let length = limited.read_until(b'\n', &mut line).await?;
         if length == 0 {
             return Ok(());
         }
-        let request = match understand(&line, admin) {
-            Ok(request) => request,
-            Err(failure) => {
-                write.write_all(&encode(&Reply::Error(failure))).await?;
-                if line.last() != Some(&b'\n') {
-                    // The rest of an endless line is not worth reading.
-                    return Ok(());
-                }
-                continue;
-            }
-        };
+        if length > limit && line.last() != Some(&b'\n') {
+            let message = format!(
+                "the request is longer than {limit} bytes; split it, or ask for less at a time"
+            );
+            let code = EMSGSIZE;
+            let failure = Reply::Error(Failure { code, message });
+            // The rest of an endless line is not worth reading.
+            return write.write_all(&encode(&failure)).await;
+        }
         let (sender, mut replies) = mpsc::channel(REPLIES);
         let service = Arc::clone(&service);
+        // Understanding a large request takes its time too, and others wait for this thread.
         let work = tokio::task::spawn_blocking(move || {
             let mut reply = |r: Reply| sender.blocking_send(r).is_ok();
-            let last = match service.call(request, &mut reply) {
+            let request = understand(&line, admin);
+            drop(line);
+            let last = match request.and_then(|request| service.call(request, &mut reply)) {
                 Ok(()) => Reply::Done,
                 Err(failure) => Reply::Error(failure),
             };
@@ -225,9 +231,125 @@ const GUESTS: usize = 16;
 /// How long one of them may stay.
 const GUEST_TIME: Duration = Duration::from_secs(10);
 
+/// The longest request of one of them, in bytes; what they may ask for is short.
+const GUEST_REQUEST_MAX: usize = 64 << 10;
+
 /// How many replies may wait for a slow reader.
 const REPLIES: usize = 4;
 
 const EAGAIN: u8 = libc::EAGAIN as u8;
+const EMSGSIZE: u8 = libc::EMSGSIZE as u8;
 const EPERM: u8 = libc::EPERM as u8;
 const EPROTO: u8 = libc::EPROTO as u8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::prefix::Prefix4;
+    use crate::model::control::Config;
+    use crate::model::{Flavour, Framework};
+
+    /// Carries out everything at once.
+    struct Willing;
+
+    impl Service for Willing {
+        fn call(&self, _: Request, _: &mut dyn FnMut(Reply) -> bool) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    /// What is answered to whoever sends `bytes` and then ends.
+    fn answers(admin: bool, bytes: &[u8]) -> Vec<Reply> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        let text = runtime.block_on(async {
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            let talk = tokio::spawn(converse(theirs, Arc::new(Willing), admin));
+            let mut text = Vec::new();
+            let (mut read, mut write) = ours.split();
+            let send = async {
+                // Fails when the other end has heard enough.
+                let _ = write.write_all(bytes).await;
+                let _ = write.shutdown().await;
+            };
+            let (_, read) = tokio::join!(send, read.read_to_end(&mut text));
+            // Ends with an error where the other end did not read everything.
+            let _ = read;
+            talk.await.unwrap().unwrap();
+            text
+        });
+        let lines = text.split_inclusive(|byte| *byte == b'\n');
+        lines
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+
+    fn request(command: Command) -> Vec<u8> {
+        let mut line = serde_json::to_vec(&Request {
+            version: VERSION,
+            flavour: Flavour::Siit,
+            instance: "default".to_owned(),
+            command,
+        })
+        .unwrap();
+        line.push(b'\n');
+        line
+    }
+
+    fn replace(rows: u32) -> Command {
+        Command::Replace {
+            config: Box::new(Config {
+                framework: Framework::Netfilter,
+                settings: Vec::new(),
+                eamt: Vec::new(),
+                denylist4: (0..rows)
+                    .map(|n| Prefix4::new(n.into(), 32).unwrap())
+                    .collect(),
+                pool4: Vec::new(),
+                bib: Vec::new(),
+            }),
+            force: false,
+        }
+    }
+
+    fn code(replies: &[Reply]) -> u8 {
+        match replies {
+            [Reply::Error(failure)] => failure.code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn administrators_may_send_much_at_once() {
+        let mut two = request(replace(500_000));
+        assert!(two.len() > 4 << 20);
+        two.extend(request(Command::Health));
+        assert_eq!(answers(true, &two), [Reply::Done, Reply::Done]);
+        let endless = vec![b' '; REQUEST_MAX + 2];
+        assert_eq!(code(&answers(true, &endless)), EMSGSIZE);
+    }
+
+    #[test]
+    fn others_may_not() {
+        assert_eq!(answers(false, &request(Command::Health)), [Reply::Done]);
+        assert_eq!(code(&answers(false, &request(replace(1)))), EPERM);
+        assert_eq!(code(&answers(false, &request(replace(9_000)))), EMSGSIZE);
+        let mut longest = request(Command::Health);
+        longest.splice(0..0, vec![b' '; GUEST_REQUEST_MAX + 1 - longest.len()]);
+        assert_eq!(answers(false, &longest), [Reply::Done]);
+        longest.insert(0, b' ');
+        assert_eq!(code(&answers(false, &longest)), EMSGSIZE);
+    }
+
+    #[test]
+    fn nonsense_is_answered_and_the_next_request_heard() {
+        let mut lines = b"nonsense\n".to_vec();
+        lines.extend(request(Command::Health));
+        let replies = answers(false, &lines);
+        assert_eq!(replies.len(), 2);
+        assert_eq!(code(&replies[..1]), EPROTO);
+        assert_eq!(replies[1], Reply::Done);
+    }
+}
