@@ -27,7 +27,7 @@ use tracing_subscriber::filter::LevelFilter;
 use self::gateway::Gateway;
 use self::traffic::Traffic;
 use crate::control;
-use crate::dataplane::{self, Dataplane};
+use crate::dataplane::{self, AddressWatch, Addresses, Dataplane};
 use crate::ruleset;
 use crate::store::{Clock, Store};
 
@@ -35,10 +35,11 @@ mod gateway;
 mod service;
 mod traffic;
 
-/// NAT64 gateway: translates between IPv6-only clients and IPv4 servers.
+/// NAT64 and SIIT gateway: translates between IPv6 and IPv4.
 ///
-/// Runs in the foreground, one per network namespace, and is controlled with the command `jool`
-/// from within the same namespace. Instances, mappings and sessions survive a restart.
+/// Runs in the foreground, one per network namespace, and is controlled with the commands `jool`
+/// and `jool_siit` from within the same namespace. Instances, mappings and sessions survive a
+/// restart.
 #[derive(Debug, Parser)]
 #[command(name = "tylod", version)]
 struct Options {
@@ -121,7 +122,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .map(|saved| Arc::new(gateway::restore(saved, now)))
         .collect();
     let numbers: Vec<usize> = slots.iter().map(|slot| slot.number).collect();
-    let traffic = Arc::new(Traffic::new(slots, store));
+    let traffic = Arc::new(Traffic::new(slots, store, Addresses::open()?));
     // From here on there is something to clean up.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -214,7 +215,12 @@ fn serve(
         let serve = control::serve(listener, Arc::clone(gateway) as Arc<dyn control::Service>);
         tokio::pin!(serve);
         let mut chores = tokio::time::interval(CHORES_EVERY);
-        let mut rules_changed = watch_rules()?;
+        let rules = ruleset::Watch::open()?;
+        let mut rules_changed = watch("tylo-rules", move || rules.wait())?;
+        let addresses = AddressWatch::open()?;
+        let mut addresses_changed = watch("tylo-addresses", move || addresses.wait())?;
+        // They may have changed since they were asked for.
+        gateway.guard_addresses();
         let mut mended = None;
         tracing::info!(
             state_dir = %options.state_dir.display(),
@@ -233,6 +239,10 @@ fn serve(
                 Some(()) = rules_changed.recv() => {
                     let gateway = Arc::clone(gateway);
                     tokio::task::spawn_blocking(move || gateway.guard_rules()).await?;
+                }
+                Some(()) = addresses_changed.recv() => {
+                    let gateway = Arc::clone(gateway);
+                    tokio::task::spawn_blocking(move || gateway.guard_addresses()).await?;
                 }
                 _ = chores.tick() => {
                     if let Some(what) = gateway.dataplane.failed() {
@@ -255,15 +265,17 @@ fn serve(
     result
 }
 
-/// Says when nftables changed, until the receiver is dropped.
-fn watch_rules() -> anyhow::Result<mpsc::Receiver<()>> {
-    let watch = ruleset::Watch::open()?;
+/// Says when `wait` returned true, until the receiver is dropped. It must return once in a while.
+fn watch(
+    name: &str,
+    wait: impl Fn() -> bool + Send + 'static,
+) -> anyhow::Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::channel(1);
     std::thread::Builder::new()
-        .name("tylo-rules".to_owned())
+        .name(name.to_owned())
         .spawn(move || {
             while !sender.is_closed() {
-                if watch.wait() {
+                if wait() {
                     // When one is waiting already, one look is enough for both.
                     let _ = sender.try_send(());
                 }

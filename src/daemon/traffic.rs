@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::Tick;
 use crate::base::counters::Counter;
-use crate::base::host::Nameless;
-use crate::dataplane::{Handler, Received, SendReport, Source, Verdict};
+use crate::dataplane::{Addresses, Handler, Received, SendReport, Source, Verdict};
 use crate::engine::{Instance, Meta, Outcome};
 use crate::model::{Flavour, Framework};
 use crate::nat64::{Change, Nat64};
@@ -34,6 +33,8 @@ pub(super) struct Slot {
 pub(super) struct Traffic {
     slots: RwLock<Vec<Arc<Slot>>>,
     pub(super) store: Store,
+    /// What this host is called.
+    pub(super) host: Addresses,
 }
 
 impl Slot {
@@ -79,10 +80,11 @@ impl Slot {
 }
 
 impl Traffic {
-    pub(super) const fn new(slots: Vec<Arc<Slot>>, store: Store) -> Self {
+    pub(super) const fn new(slots: Vec<Arc<Slot>>, store: Store, host: Addresses) -> Self {
         Self {
             slots: RwLock::new(slots),
             store,
+            host,
         }
     }
 
@@ -136,15 +138,20 @@ impl Traffic {
 
     /// Writes everything an instance has to disk and waits for it, once there is no more traffic.
     pub(super) fn finish(&self, slot: &Slot) -> Result<(), store::Error> {
-        let snapshot = snapshot(&slot.lock());
-        self.store.save(slot.id, snapshot)
+        let snapshot = slot.lock().nat64().map(Nat64::snapshot);
+        match snapshot {
+            Some(snapshot) => self.store.save(slot.id, snapshot),
+            None => Ok(()),
+        }
     }
 
     /// Writes everything an instance has to disk.
     fn save(&self, slot: &Slot) {
         let mut instance = slot.lock();
         self.publish(slot, &mut instance);
-        self.store.replace(slot.id, snapshot(&instance));
+        if let Some(nat64) = instance.nat64() {
+            self.store.replace(slot.id, nat64.snapshot());
+        }
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Arc<Slot>>> {
@@ -165,10 +172,50 @@ impl Traffic {
             let mut instance = slot.lock();
             for (packet, verdict) in packets.iter().zip(verdicts.iter_mut()) {
                 if *verdict == Verdict::Accept && instance.concerns(packet.bytes) {
-                    *verdict = handle(&mut instance, now, packet, out);
+                    *verdict = self.handle(&mut instance, now, packet, out);
                 }
             }
             self.publish(slot, &mut instance);
+        }
+    }
+
+    /// A complaint that the kernel is about to send about a packet that may have been translated.
+    /// What is for a NAT64 instance goes to the TUN device by its route; the rest belongs to the
+    /// first SIIT instance that knows its addresses.
+    fn complaint(
+        &self,
+        slots: &[Arc<Slot>],
+        now: Tick,
+        packet: &Received<'_>,
+        out: &mut Output,
+    ) -> Verdict {
+        let of = |flavour| slots.iter().filter(move |slot| slot.flavour == flavour);
+        if of(Flavour::Nat64).any(|slot| slot.lock().concerns(packet.bytes)) {
+            return Verdict::Accept;
+        }
+        of(Flavour::Siit)
+            .map(|slot| self.handle(&mut slot.lock(), now, packet, out))
+            .find(|verdict| *verdict != Verdict::Accept)
+            .unwrap_or(Verdict::Accept)
+    }
+
+    fn handle(
+        &self,
+        instance: &mut Instance,
+        now: Tick,
+        packet: &Received<'_>,
+        out: &mut Output,
+    ) -> Verdict {
+        let meta = Meta {
+            mark: packet.mark,
+            ingress_mtu: packet.ingress_mtu,
+            reassembled: packet.reassembled,
+            from_host: packet.from_host,
+            host: &self.host,
+        };
+        match instance.handle(now, &meta, packet.bytes, out) {
+            Outcome::Translated | Outcome::Dropped(_) => Verdict::Taken,
+            Outcome::NotOurs(_) => Verdict::Accept,
         }
     }
 }
@@ -191,9 +238,17 @@ impl Handler for Traffic {
         let Some(slot) = slots.iter().find(|slot| slot.number == number) else {
             return;
         };
+        let shared = |packet: &Received<'_>| packet.from_host && slot.flavour == Flavour::Siit;
+        for (packet, verdict) in packets.iter().zip(verdicts.iter_mut()) {
+            if shared(packet) {
+                *verdict = self.complaint(&slots, now, packet, out);
+            }
+        }
         let mut instance = slot.lock();
         for (packet, verdict) in packets.iter().zip(verdicts) {
-            *verdict = handle(&mut instance, now, packet, out);
+            if !shared(packet) {
+                *verdict = self.handle(&mut instance, now, packet, out);
+            }
         }
         self.publish(slot, &mut instance);
         if let Some(mark) = instance.nat64_mut().and_then(Nat64::take_exhausted) {
@@ -239,25 +294,6 @@ impl Handler for Traffic {
         ] {
             counters.add(counter, count);
         }
-    }
-}
-
-/// Everything there is in the tables of an instance.
-fn snapshot(instance: &Instance) -> Vec<Change> {
-    instance.nat64().map(Nat64::snapshot).unwrap_or_default()
-}
-
-fn handle(instance: &mut Instance, now: Tick, packet: &Received<'_>, out: &mut Output) -> Verdict {
-    let meta = Meta {
-        mark: packet.mark,
-        ingress_mtu: packet.ingress_mtu,
-        reassembled: packet.reassembled,
-        from_host: false,
-        host: &Nameless,
-    };
-    match instance.handle(now, &meta, packet.bytes, out) {
-        Outcome::Translated | Outcome::Dropped(_) => Verdict::Taken,
-        Outcome::NotOurs(_) => Verdict::Accept,
     }
 }
 

@@ -1,28 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the kernel is told about the instances: rules and routes.
 
+use std::sync::Arc;
+
 use super::{Gateway, system};
-use crate::base::prefix::Prefix4;
-use crate::dataplane;
-use crate::model::Framework;
+use crate::base::prefix::{Prefix4, Prefix6, SCOPED4};
+use crate::daemon::traffic::Slot;
+use crate::dataplane::{self, Addresses};
 use crate::model::control::Failure;
-use crate::ruleset::{self, Divert, Pool4Match, Ruleset};
+use crate::model::{Flavour, Framework};
+use crate::ruleset::{self, Divert, Pool4Match, Ruleset, Stateless};
 
 impl Gateway {
     /// Puts rules and routes for all instances into force.
     pub(in crate::daemon) fn install(&self) -> Result<(), Failure> {
-        let mut diverts = Vec::new();
-        let (mut pool6_routes, mut pool4_routes) = (Vec::new(), Vec::new());
+        let host = &self.traffic.host;
+        let mut rules = Ruleset {
+            tun: self.tun.clone(),
+            diverts: Vec::new(),
+            stateless: Vec::new(),
+            local4: local4(host),
+            local6: host.local6(),
+            kernel_errors: None,
+            track: self.track,
+        };
+        let mut routes = Routes::default();
         for slot in self.traffic.slots().iter() {
-            let instance = slot.lock();
-            let (Some(pool6), Some(nat64)) = (instance.settings().pool6, instance.nat64()) else {
-                continue;
-            };
-            pool6_routes.push(pool6.prefix());
+            self.reflect(slot, &mut rules, &mut routes)?;
+        }
+        routes.pool6.sort_unstable();
+        routes.pool6.dedup();
+        routes.pool4.sort_unstable();
+        routes.pool4.dedup();
+        for stateless in &mut rules.stateless {
+            stateless.deny4.extend(&routes.pool4);
+        }
+        dataplane::set_routes(&self.tun, &routes.pool6, &routes.pool4, routes.default4)
+            .map_err(system)?;
+        self.rules.install(self.mode, &rules).map_err(system)
+    }
+
+    /// Adds what one instance needs.
+    fn reflect(
+        &self,
+        slot: &Slot,
+        rules: &mut Ruleset,
+        routes: &mut Routes,
+    ) -> Result<(), Failure> {
+        let queues = self.dataplane.queues(slot.number).map_err(system)?;
+        let instance = slot.lock();
+        let pool6 = instance.settings().pool6.map(|pool6| pool6.prefix());
+        routes.pool6.extend(pool6);
+        let netfilter = slot.framework == Framework::Netfilter;
+        if let (Some(nat64), Some(pool6)) = (instance.nat64(), pool6) {
             let mut pool4 = Vec::new();
             for (protocol, block) in nat64.pool4().blocks() {
                 for prefix in prefixes(block.first.into(), block.last.into()) {
-                    pool4_routes.push(prefix);
+                    routes.pool4.push(prefix);
                     pool4.extend(block.ports.iter().map(|ports| Pool4Match {
                         protocol,
                         prefix,
@@ -30,30 +64,49 @@ impl Gateway {
                     }));
                 }
             }
-            if slot.framework == Framework::Netfilter {
-                diverts.push(Divert {
+            if netfilter {
+                rules.diverts.push(Divert {
                     label: slot.name.clone(),
-                    queues: self.dataplane.queues(slot.number).map_err(system)?,
-                    pool6: pool6.prefix(),
+                    queues,
+                    pool6,
                     pool4,
                 });
             }
         }
-        pool6_routes.sort_unstable();
-        pool6_routes.dedup();
-        pool4_routes.sort_unstable();
-        pool4_routes.dedup();
-        dataplane::set_routes(&self.tun, &pool6_routes, &pool4_routes, false).map_err(system)?;
-        let rules = Ruleset {
-            tun: self.tun.clone(),
-            diverts,
-            stateless: Vec::new(),
-            local4: Vec::new(),
-            local6: Vec::new(),
-            kernel_errors: None,
-            track: self.track,
-        };
-        self.rules.install(self.mode, &rules).map_err(system)
+        if let Some(siit) = instance.siit() {
+            // Its IPv4 sources can be anywhere, and the kernel complains only where it has a
+            // route to.
+            routes.default4 |= pool6.is_some();
+            rules.kernel_errors.get_or_insert(queues);
+            if netfilter {
+                let rows = siit.eamt.rows();
+                rules.stateless.push(Stateless {
+                    label: slot.name.clone(),
+                    queues,
+                    pool6,
+                    eam6: rows.iter().map(|row| row.v6).collect(),
+                    eam4: rows.iter().map(|row| row.v4).collect(),
+                    deny4: siit.denylist4.rows().to_vec(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the host got or lost addresses: those are not translated.
+    pub(in crate::daemon) fn guard_addresses(&self) {
+        let _next = self.exclusive();
+        match self.traffic.host.refresh() {
+            Ok(false) => {}
+            Ok(true) => {
+                let siit = |slot: &Arc<Slot>| slot.flavour == Flavour::Siit;
+                if self.traffic.slots().iter().any(siit) {
+                    tracing::debug!("the addresses of this host changed");
+                    self.reinstall();
+                }
+            }
+            Err(error) => tracing::error!(%error, "cannot tell the addresses of this host"),
+        }
     }
 
     /// Puts the rules back if somebody took them away: reloading a firewall often begins with
@@ -81,6 +134,21 @@ impl Gateway {
             tracing::error!(error = error.message, "the rules could not be put back");
         }
     }
+}
+
+/// What is routed to the TUN device.
+#[derive(Default)]
+struct Routes {
+    pool6: Vec<Prefix6>,
+    pool4: Vec<Prefix4>,
+    default4: bool,
+}
+
+/// What is never translated, because it is this host's or never leaves its link.
+fn local4(host: &Addresses) -> Vec<Prefix4> {
+    let own = host.local4().into_iter();
+    let own = own.filter_map(|addr| Prefix4::new(addr, 32).ok());
+    SCOPED4.into_iter().chain(own).collect()
 }
 
 /// The fewest prefixes that cover a run of addresses exactly.
