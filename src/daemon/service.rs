@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Requests of the control protocol, carried out on the gateway.
 
-use super::gateway::{Gateway, failure, stateful};
+use super::gateway::{Gateway, failure, stateful, stateless};
 use super::traffic::Slot;
 use crate::base::counters::Counter;
 use crate::base::{Protocol, Tick, Transport4, Transport6};
@@ -91,19 +91,27 @@ impl Service for Gateway {
                 reply(Reply::Stats(rows.collect()));
                 Ok(())
             }
-            Command::EamtDisplay
-            | Command::EamtAdd { .. }
-            | Command::EamtRemove { .. }
-            | Command::EamtFlush
-            | Command::Denylist4Display
-            | Command::Denylist4Add { .. }
-            | Command::Denylist4Remove { .. }
-            | Command::Denylist4Flush
-            | Command::AddressQuery { .. }
-            | Command::Replace { .. } => Err(failure(
-                libc::EOPNOTSUPP,
-                "this daemon has no stateless translation",
-            )),
+            Command::EamtDisplay => {
+                let rows = stateless(&mut slot()?.lock())?.eamt.rows();
+                pages(rows.into_iter(), Reply::Eamt, reply);
+                Ok(())
+            }
+            Command::EamtAdd { row, force } => self.eamt_add(&*slot()?, row, force),
+            Command::EamtRemove { v6, v4 } => self.eamt_remove(&*slot()?, v6, v4),
+            Command::EamtFlush => self.eamt_flush(&*slot()?),
+            Command::Denylist4Display => {
+                let rows = stateless(&mut slot()?.lock())?.denylist4.rows().to_vec();
+                pages(rows.into_iter(), Reply::Denylist4, reply);
+                Ok(())
+            }
+            Command::Denylist4Add { prefix, force } => self.denylist4_add(&*slot()?, prefix, force),
+            Command::Denylist4Remove { prefix } => self.denylist4_remove(&*slot()?, prefix),
+            Command::Denylist4Flush => self.denylist4_flush(&*slot()?),
+            Command::AddressQuery { address } => {
+                reply(Reply::Translation(self.query(&*slot()?, address)?));
+                Ok(())
+            }
+            Command::Replace { config, force } => self.replace(flavour, &name, &config, force),
             Command::Health => {
                 reply(Reply::Health(self.health()?));
                 Ok(())

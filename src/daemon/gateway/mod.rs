@@ -8,6 +8,7 @@ use super::traffic::{Slot, Traffic};
 use crate::base::prefix::{Pool6, Prefix6};
 use crate::dataplane::{self, Dataplane};
 use crate::engine::Instance;
+use crate::map::Siit;
 use crate::model::control::Failure;
 use crate::model::settings::{Settings, Value};
 use crate::model::{Flavour, Framework, INSTANCE_NAME_MAX};
@@ -17,8 +18,10 @@ use crate::store::journal::Config;
 use crate::store::{self, InstanceId};
 
 mod nat64;
+mod replace;
 mod restore;
 mod rules;
+mod siit;
 
 pub(super) use self::restore::restore;
 
@@ -74,60 +77,49 @@ impl Gateway {
         pool6: Option<Prefix6>,
     ) -> Result<(), Failure> {
         let mut next = self.exclusive();
-        check_name(name)?;
-        let Some(pool6) = pool6 else {
+        let pool6 = pool6.map(Pool6::new).transpose().map_err(invalid)?;
+        if flavour == Flavour::Nat64 && pool6.is_none() {
             return Err(failure(
                 libc::EINVAL,
                 "a NAT64 instance needs pool6; give --pool6 64:ff9b::/96 or a prefix of yours",
             ));
-        };
-        let pool6 = Pool6::new(pool6).map_err(invalid)?;
-        let number = {
-            let slots = self.traffic.slots();
-            for other in slots.iter().filter(|s| s.flavour == flavour) {
-                if other.name == name {
-                    return Err(failure(
-                        libc::EEXIST,
-                        format!(
-                            "there is an instance '{name}' already; remove it first or choose another name"
-                        ),
-                    ));
-                }
-                if framework == Framework::Netfilter && other.framework == framework {
-                    return Err(failure(
-                        libc::EEXIST,
-                        format!(
-                            "'{}' is a netfilter instance already and there can be one only; use --iptables",
-                            other.name
-                        ),
-                    ));
-                }
-            }
-            // A slot number is free when no instance has it.
-            (0..)
-                .find(|n| slots.iter().all(|s| s.number != *n))
-                .unwrap_or(slots.len())
-        };
+        }
         let settings = Settings {
-            pool6: Some(pool6),
+            pool6,
             ..Settings::default()
         };
+        let instance = Instance::new(flavour, settings, random_key());
+        self.create(&mut next, name, framework, instance, |_| Vec::new())
+    }
+
+    /// Brings a new instance into service; `tables` says what it has besides settings.
+    fn create(
+        &self,
+        next: &mut i64,
+        name: &str,
+        framework: Framework,
+        instance: Instance,
+        tables: impl FnOnce(InstanceId) -> Vec<Config>,
+    ) -> Result<(), Failure> {
+        let flavour = instance.flavour();
+        let number = self.vacancy(flavour, name, framework)?;
+        let pool6 = instance.settings().pool6.map(|pool6| pool6.to_string());
         let id = InstanceId(*next);
         *next += 1;
         self.dataplane.open_slot(number).map_err(system)?;
-        let added = self.traffic.store.configure(Config::Add {
+        let mut changes = vec![Config::Add {
             id,
             flavour,
             name: name.to_owned(),
             framework,
             slot: number,
-            settings: Box::new(settings.clone()),
-        });
-        if let Err(error) = added {
+            settings: Box::new(instance.settings().clone()),
+        }];
+        changes.extend(tables(id));
+        if let Err(error) = self.traffic.store.configure(Config::All(changes)) {
             self.close(number);
             return Err(storage(error));
         }
-        let instance = Instance::new(flavour, settings, random_key());
         self.traffic.insert(Arc::new(Slot::new(
             id,
             name.to_owned(),
@@ -139,12 +131,49 @@ impl Gateway {
         if let Err(error) = self.install() {
             self.traffic.remove(id);
             self.close(number);
-            let undone = self.traffic.store.configure(Config::Remove(id));
-            self.reinstall();
-            return Err(undone.err().map_or(error, storage));
+            return Err(self.undo(error, Config::Remove(id)));
         }
-        tracing::info!(instance = name, %pool6, framework = framework.name(), "instance added");
+        tracing::info!(
+            flavour = flavour.name(),
+            instance = name,
+            pool6,
+            framework = framework.name(),
+            "instance added"
+        );
         Ok(())
+    }
+
+    /// A free slot for an instance that may be added.
+    fn vacancy(
+        &self,
+        flavour: Flavour,
+        name: &str,
+        framework: Framework,
+    ) -> Result<usize, Failure> {
+        check_name(name)?;
+        let slots = self.traffic.slots();
+        for other in slots.iter().filter(|s| s.flavour == flavour) {
+            if other.name == name {
+                return Err(failure(
+                    libc::EEXIST,
+                    format!(
+                        "there is an instance '{name}' already; remove it first or choose another name"
+                    ),
+                ));
+            }
+            if framework == Framework::Netfilter && other.framework == framework {
+                return Err(failure(
+                    libc::EEXIST,
+                    format!(
+                        "'{}' is a netfilter instance already and there can be one only; use --iptables",
+                        other.name
+                    ),
+                ));
+            }
+        }
+        // A slot number is free when no instance has it.
+        let free = (0..).find(|n| slots.iter().all(|s| s.number != *n));
+        Ok(free.unwrap_or(slots.len()))
     }
 
     pub(super) fn remove(&self, flavour: Flavour, name: &str) -> Result<(), Failure> {
@@ -156,7 +185,11 @@ impl Gateway {
         // Rules first: what they divert must have a queue.
         let result = self.install();
         self.close(slot.number);
-        tracing::info!(instance = name, "instance removed");
+        tracing::info!(
+            flavour = flavour.name(),
+            instance = name,
+            "instance removed"
+        );
         result
     }
 
@@ -178,14 +211,38 @@ impl Gateway {
     ) -> Result<(), Failure> {
         let _next = self.exclusive();
         self.still_there(slot)?;
-        let mut settings = slot.lock().settings().clone();
-        settings
+        let before = slot.lock().settings().clone();
+        let mut after = before.clone();
+        after
             .set(slot.flavour, key, value, force)
             .map_err(invalid)?;
-        let config = Config::Settings(slot.id, Box::new(settings.clone()));
-        self.traffic.store.configure(config).map_err(storage)?;
-        slot.lock().set_settings(settings);
+        let moved = after.pool6 != before.pool6;
+        let stored = |settings: &Settings| Config::Settings(slot.id, Box::new(settings.clone()));
+        let store = &self.traffic.store;
+        store.configure(stored(&after)).map_err(storage)?;
+        slot.lock().set_settings(after);
+        if moved && let Err(error) = self.install() {
+            let config = stored(&before);
+            slot.lock().set_settings(before);
+            return Err(self.undo(error, config));
+        }
         Ok(())
+    }
+
+    /// Stores what was there before and puts its rules back. Returns what to tell the operator.
+    fn undo(&self, error: Failure, before: Config) -> Failure {
+        let undone = self.traffic.store.configure(before);
+        self.reinstall();
+        match undone {
+            Ok(()) => error,
+            Err(store) => failure(
+                libc::EIO,
+                format!(
+                    "{}; the change was taken back, but will return with the next start: {store}",
+                    error.message
+                ),
+            ),
+        }
     }
 
     /// Another command may have removed an instance since it was looked up.
@@ -216,12 +273,24 @@ impl Gateway {
 
 /// The tables of a NAT64 instance.
 pub(super) fn stateful(instance: &mut Instance) -> Result<&mut Nat64, Failure> {
-    instance.nat64_mut().ok_or_else(|| {
+    let foreign = || {
         failure(
             libc::EOPNOTSUPP,
-            "this instance has no stateful tables; only NAT64 instances do",
+            "only NAT64 instances have pool4, BIB and sessions",
         )
-    })
+    };
+    instance.nat64_mut().ok_or_else(foreign)
+}
+
+/// The tables of an SIIT instance.
+pub(super) fn stateless(instance: &mut Instance) -> Result<&mut Siit, Failure> {
+    let foreign = || {
+        failure(
+            libc::EOPNOTSUPP,
+            "only SIIT instances have eamt and denylist4",
+        )
+    };
+    instance.siit_mut().ok_or_else(foreign)
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use super::{Gateway, failure, stateful, storage};
 use crate::base::Protocol;
 use crate::daemon::traffic::Slot;
 use crate::model::control::Failure;
-use crate::model::{Pool4Entry, PortRange};
+use crate::model::{MaxIterations, Pool4Entry, PortRange};
 use crate::nat64::Nat64;
 use crate::nat64::manage::BibError;
 use crate::nat64::pool4::Pool4;
@@ -13,8 +13,6 @@ use crate::store::journal::Config;
 use crate::store::{InstanceId, Pool4Range, Pool4Set};
 
 impl Gateway {
-    /// Two instances that share a transport address would give it to two clients, so that takes
-    /// `force`.
     pub(in crate::daemon) fn pool4_add(
         &self,
         slot: &Slot,
@@ -22,24 +20,45 @@ impl Gateway {
         force: bool,
     ) -> Result<(), Failure> {
         self.set_pool4(slot, &[], |pool4| {
-            let slots = self.traffic.slots();
-            let other = slots
-                .iter()
-                .filter(|s| s.id != slot.id)
-                .find(|s| s.lock().nat64().is_some_and(|n| n.pool4().overlaps(entry)));
-            if let Some(other) = other.filter(|_| !force) {
-                let PortRange { min, max } = entry.ports;
-                return Err(failure(
-                    libc::EEXIST,
-                    format!(
-                        "{} {} {min}-{max} overlaps with the pool4 of instance '{}'; choose other addresses or ports, or add --force",
-                        entry.protocol, entry.prefix, other.name
-                    ),
-                ));
-            }
+            self.check_entry(Some(slot.id), entry, force)?;
             pool4.add(entry);
             Ok(())
         })
+    }
+
+    /// Two instances that share a transport address would give it to two clients, so that takes
+    /// `force`.
+    pub(super) fn check_entry(
+        &self,
+        of: Option<InstanceId>,
+        entry: &Pool4Entry,
+        force: bool,
+    ) -> Result<(), Failure> {
+        let PortRange { min, max } = entry.ports;
+        let (protocol, prefix) = (entry.protocol, entry.prefix);
+        if entry.max_iterations == Some(MaxIterations::Fixed(0)) {
+            return Err(failure(
+                libc::EINVAL,
+                format!(
+                    "{protocol} {prefix}: 0 is not a number of iterations; use 1 or more, auto or infinity"
+                ),
+            ));
+        }
+        let slots = self.traffic.slots();
+        let other = slots
+            .iter()
+            .filter(|s| Some(s.id) != of)
+            .find(|s| s.lock().nat64().is_some_and(|n| n.pool4().overlaps(entry)));
+        match other.filter(|_| !force) {
+            None => Ok(()),
+            Some(other) => Err(failure(
+                libc::EEXIST,
+                format!(
+                    "{protocol} {prefix} {min}-{max} overlaps with the pool4 of instance '{}'; choose other addresses or ports, or add --force",
+                    other.name
+                ),
+            )),
+        }
     }
 
     pub(in crate::daemon) fn pool4_remove(
@@ -81,10 +100,9 @@ impl Gateway {
             .map_err(storage)?;
         stateful(&mut slot.lock())?.set_pool4(after, &[]);
         if let Err(error) = self.install() {
-            let undone = store.configure(stored_pool4(slot.id, &before));
+            let config = stored_pool4(slot.id, &before);
             stateful(&mut slot.lock())?.set_pool4(before, &[]);
-            self.reinstall();
-            return Err(undone.err().map_or(error, storage));
+            return Err(self.undo(error, config));
         }
         // Only now is there no way back.
         let mut instance = slot.lock();
@@ -101,15 +119,7 @@ impl Gateway {
         edit: impl FnOnce(&mut Nat64) -> Result<(), BibError>,
     ) -> Result<(), Failure> {
         let mut instance = slot.lock();
-        edit(stateful(&mut instance)?).map_err(|error| {
-            let code = match error {
-                BibError::OutsidePool4(..) => libc::EINVAL,
-                BibError::Collision { .. } => libc::EEXIST,
-                BibError::Absent => libc::ESRCH,
-                BibError::Full => libc::ENOMEM,
-            };
-            failure(code, error.to_string())
-        })?;
+        edit(stateful(&mut instance)?).map_err(bib_failure)?;
         self.traffic.publish(slot, &mut instance);
         drop(instance);
         self.traffic.store.flush(slot.id).map_err(|error| {
@@ -121,7 +131,17 @@ impl Gateway {
     }
 }
 
-fn stored_pool4(id: InstanceId, pool4: &Pool4) -> Config {
+pub(super) fn bib_failure(error: BibError) -> Failure {
+    let code = match error {
+        BibError::OutsidePool4(..) => libc::EINVAL,
+        BibError::Collision { .. } => libc::EEXIST,
+        BibError::Absent => libc::ESRCH,
+        BibError::Full => libc::ENOMEM,
+    };
+    failure(code, error.to_string())
+}
+
+pub(super) fn stored_pool4(id: InstanceId, pool4: &Pool4) -> Config {
     let (mut sets, mut ranges) = (Vec::new(), Vec::new());
     for (protocol, mark, iterations, blocks) in pool4.sets() {
         sets.push(Pool4Set {

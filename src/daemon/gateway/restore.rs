@@ -39,6 +39,14 @@ pub(in crate::daemon) fn restore(saved: Saved, now: Tick) -> Slot {
         refused += total - restored;
         nat64.drop_idle_mappings();
     }
+    if let Some(siit) = instance.siit_mut() {
+        for row in saved.eamt {
+            refused += usize::from(siit.eamt.insert(row, true).is_err());
+        }
+        for prefix in saved.denylist4 {
+            refused += usize::from(siit.denylist4.add(prefix, true).is_err());
+        }
+    }
     if refused > 0 {
         tracing::warn!(
             instance = saved.name,
@@ -47,6 +55,7 @@ pub(in crate::daemon) fn restore(saved: Saved, now: Tick) -> Slot {
         );
     }
     tracing::info!(
+        flavour = saved.flavour.name(),
         instance = saved.name,
         sessions = restored,
         "instance restored"
