@@ -182,7 +182,15 @@ fn settings(
     for (key, value) in &config.settings {
         settings
             .set(flavour, key, value.clone(), force)
-            .map_err(|error| invalid(format!("{key}: {error}")))?;
+            .map_err(|error| {
+                let text = error.to_string();
+                // Many name it already.
+                if text.contains(key.as_str()) {
+                    invalid(text)
+                } else {
+                    invalid(format!("{key}: {text}"))
+                }
+            })?;
     }
     Ok(settings)
 }
