@@ -330,3 +330,86 @@ fn log(slot: &Slot, changes: &[Change], bib: bool, sessions: bool) {
 const EXPIRE_PORTION: usize = 1_000;
 const EXPIRE_PORTIONS: usize = 50;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::gateway::stateless;
+    use crate::model::EamRow;
+    use crate::model::settings::Settings;
+    use crate::store::Clock;
+    use crate::wire::samples::{A4, A6, C4, C6, icmp, udp};
+
+    fn clock() -> Clock {
+        Clock {
+            tick: Tick(1),
+            wall: 1,
+        }
+    }
+
+    fn slot(number: usize, flavour: Flavour, pool6: Option<&str>) -> Slot {
+        let settings = Settings {
+            pool6: pool6.map(|text| text.to_owned().try_into().unwrap()),
+            ..Settings::default()
+        };
+        Slot::new(
+            InstanceId(number as i64),
+            number.to_string(),
+            flavour,
+            Framework::Netfilter,
+            number,
+            Instance::new(flavour, settings, [1; 16]),
+        )
+    }
+
+    /// What becomes of a packet in the queue of a slot.
+    fn verdict(traffic: &Traffic, number: usize, bytes: &[u8], from_host: bool) -> Verdict {
+        let packet = Received {
+            bytes,
+            mark: 0,
+            ingress_mtu: u32::MAX,
+            reassembled: false,
+            from_host,
+        };
+        let (mut verdicts, mut out) = ([Verdict::Taken], Output::new());
+        let source = Source::Slot(number);
+        traffic.burst(Tick(1), source, &[packet], &mut verdicts, &mut out);
+        assert_eq!(out.len(), usize::from(verdicts[0] == Verdict::Taken));
+        verdicts[0]
+    }
+
+    #[test]
+    fn complaints_of_the_kernel_find_the_instance_that_they_are_for() {
+        let dir = std::env::temp_dir().join(format!("tylo-traffic-{}", std::process::id()));
+        let (store, _) = Store::open(&dir, clock).unwrap();
+        let mapped = slot(2, Flavour::Siit, None);
+        for (v6, v4) in [(A6, A4), (C6, C4)] {
+            let (v6, v4) = (v6.to_string(), v4.to_string());
+            let row = EamRow {
+                v6: v6.parse().unwrap(),
+                v4: v4.parse().unwrap(),
+            };
+            let mut instance = mapped.lock();
+            let siit = stateless(&mut instance).unwrap();
+            siit.eamt.insert(row, false).unwrap();
+        }
+        let slots = [slot(1, Flavour::Siit, None), mapped];
+        let slots = slots.into_iter().map(Arc::new).collect();
+        let traffic = Traffic::new(slots, store, Addresses::open().unwrap());
+
+        let about = udp([7, 8], b"too long").over6(C6, A6);
+        let complaint = icmp(2, 0, [0, 0, 5, 0], &about).over6(A6, C6);
+        // In the queue of the first instance, which does not know the addresses.
+        assert_eq!(verdict(&traffic, 1, &complaint, true), Verdict::Taken);
+        assert_eq!(verdict(&traffic, 1, &complaint, false), Verdict::Accept);
+        assert_eq!(verdict(&traffic, 2, &complaint, false), Verdict::Taken);
+        let talk = udp([7, 8], b"not a complaint").over6(A6, C6);
+        assert_eq!(verdict(&traffic, 1, &talk, true), Verdict::Accept);
+        // What a NAT64 instance has sent, the TUN device brings back to it.
+        let nat64 = slot(3, Flavour::Nat64, Some("2001:db8:2::/96"));
+        traffic.insert(Arc::new(nat64));
+        assert_eq!(verdict(&traffic, 1, &complaint, true), Verdict::Accept);
+        drop(traffic);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

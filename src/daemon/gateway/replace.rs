@@ -215,3 +215,128 @@ fn foreign(empty: bool, table: &str, whose: &str) -> Result<(), Failure> {
         "'{table}' is for {whose} instances only; leave it out"
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Protocol;
+    use crate::model::settings::Value;
+    use crate::model::{Pool4Entry, PortRange};
+
+    fn config(settings: &[(&str, Value)]) -> control::Config {
+        let settings = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone()));
+        control::Config {
+            framework: Framework::Netfilter,
+            settings: settings.collect(),
+            eamt: Vec::new(),
+            denylist4: Vec::new(),
+            pool4: Vec::new(),
+            bib: Vec::new(),
+        }
+    }
+
+    fn pool6(text: &str) -> Value {
+        Value::Prefix6(Some(text.parse().unwrap()))
+    }
+
+    #[test]
+    fn what_is_left_out_gets_its_default() {
+        let current = Settings {
+            tos: 9,
+            pool6: Some("64:ff9b::/96".to_owned().try_into().unwrap()),
+            ..Settings::default()
+        };
+        let siit = |config| settings(Flavour::Siit, Some(&current), &config, false);
+        assert_eq!(siit(config(&[])), Ok(Settings::default()));
+        let given = config(&[("override-tos", Value::Bool(true))]);
+        let expected = Settings {
+            override_tos: true,
+            ..Settings::default()
+        };
+        assert_eq!(siit(given), Ok(expected));
+    }
+
+    #[test]
+    fn errors_name_the_setting_and_its_value() {
+        let message = |key: &str, value| {
+            let config = config(&[("tos", Value::Number(1)), (key, value)]);
+            let error = settings(Flavour::Siit, None, &config, false).unwrap_err();
+            assert_eq!(i32::from(error.code), libc::EINVAL);
+            error.message
+        };
+        assert_eq!(
+            message("tos", Value::Number(256)),
+            "tos: '256' is out of range (0-255)"
+        );
+        assert_eq!(
+            message("udp-timeout", Value::Duration(1)),
+            "'udp-timeout' is not a setting"
+        );
+        assert!(
+            message("pool6", pool6("2001:db8:0:0:ff00::/96")).starts_with("pool6: bits 64 to 71")
+        );
+    }
+
+    #[test]
+    fn the_pool6_of_nat64_can_be_confirmed_only() {
+        let current = Settings {
+            pool6: Some("64:ff9b::/96".to_owned().try_into().unwrap()),
+            ..Settings::default()
+        };
+        let check = |current: Option<&Settings>, given: &[(&str, Value)]| {
+            settings(Flavour::Nat64, current, &config(given), false)
+                .map_err(|error| error.message.contains("pool6"))
+        };
+        let same = ("pool6", pool6("64:ff9b::/96"));
+        assert_eq!(
+            check(Some(&current), std::slice::from_ref(&same)),
+            Ok(current.clone())
+        );
+        assert_eq!(check(None, &[same]), Ok(current.clone()));
+        for given in [
+            &[][..],
+            &[("tos", Value::Number(1))],
+            &[("pool6", pool6("64:ff9b:1::/96"))],
+            &[("pool6", Value::Prefix6(None))],
+        ] {
+            assert_eq!(check(Some(&current), given), Err(true), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn sessions_and_counters_live_on_and_the_old_contents_can_come_back() {
+        let mut instance = Instance::new(Flavour::Nat64, Settings::default(), [1; 16]);
+        let before = contents(&instance).stored(InstanceId(1));
+        let entry = Pool4Entry {
+            mark: 0,
+            protocol: Protocol::Udp,
+            prefix: "192.0.2.1".parse().unwrap(),
+            ports: PortRange { min: 1, max: 9 },
+            max_iterations: None,
+        };
+        let mut pool4 = Pool4::default();
+        pool4.add(&entry);
+        let new = Contents {
+            settings: Settings {
+                tos: 9,
+                ..Settings::default()
+            },
+            tables: Tables::Nat64(Box::new(pool4)),
+        };
+        let old = new.exchange(&mut instance).unwrap();
+        assert_eq!(instance.settings().tos, 9);
+        let (v6, v4) = (
+            "2001:db8::1#7".parse().unwrap(),
+            "192.0.2.1#7".parse().unwrap(),
+        );
+        let nat64 = stateful(&mut instance).unwrap();
+        nat64.bib_add(Protocol::Udp, v6, v4).unwrap();
+        old.exchange(&mut instance).unwrap();
+        let nat64 = stateful(&mut instance).unwrap();
+        assert_eq!(nat64.mapped_v6(Protocol::Udp, v4), Some(v6));
+        let after = contents(&instance).stored(InstanceId(1));
+        assert_eq!(format!("{before:?}"), format!("{after:?}"));
+    }
+}

@@ -69,3 +69,51 @@ pub(in crate::daemon) fn restore(saved: Saved, now: Tick) -> Slot {
         instance,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::settings::Settings;
+    use crate::model::{EamRow, Flavour, Framework};
+    use crate::store::InstanceId;
+
+    #[test]
+    fn rows_that_contradict_each_other_are_left_out() {
+        let eam = |v6: &str, v4: &str| EamRow {
+            v6: v6.parse().unwrap(),
+            v4: v4.parse().unwrap(),
+        };
+        let scoped = vec!["127.0.0.0/8".parse().unwrap(); 2];
+        let (good, within) = (
+            eam("2001:db8::/120", "192.0.2.0/24"),
+            eam("2001:db8::1", "192.0.2.9"),
+        );
+        let slot = restore(
+            Saved {
+                id: InstanceId(7),
+                flavour: Flavour::Siit,
+                name: "default".to_owned(),
+                framework: Framework::Netfilter,
+                slot: 0,
+                settings: Settings::default(),
+                pool4: Vec::new(),
+                pool4_sets: Vec::new(),
+                mappings: Vec::new(),
+                sessions: Vec::new(),
+                eamt: vec![
+                    good,
+                    within,
+                    eam("2001:db8::/120", "198.51.100.0/24"),
+                    eam("2001:db8:1::/121", "198.51.100.0/24"),
+                ],
+                denylist4: scoped.clone(),
+                unusable: 0,
+            },
+            Tick(1),
+        );
+        let instance = slot.lock();
+        let siit = instance.siit().unwrap();
+        assert_eq!(siit.eamt.rows(), [good, within]);
+        assert_eq!(siit.denylist4.rows(), scoped);
+    }
+}
