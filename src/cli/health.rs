@@ -72,9 +72,11 @@ fn summary(health: &Health) -> String {
     let sessions: u64 = health.instances.iter().map(|i| i.sessions).sum();
     let state = match (health.ready, health.instances.len()) {
         (false, _) => "FAILED: rules or packet workers are gone, see the log".to_owned(),
-        (true, 0) => "IDLE: no instance; add one with 'jool instance add'".to_owned(),
-        (true, 1) => "OK: 1 instance".to_owned(),
-        (true, n) => format!("OK: {n} instances"),
+        (true, 0) => "IDLE: no instance; add one with 'jool instance add' or \
+                      'jool_siit instance add'"
+            .to_owned(),
+        (true, 1) => format!("OK: 1 instance ({})", names(health)),
+        (true, n) => format!("OK: {n} instances ({})", names(health)),
     };
     format!(
         "{state}, {sessions} sessions, {} changes not on disk yet, {} lost (tylod {}, {} rules)",
@@ -82,13 +84,23 @@ fn summary(health: &Health) -> String {
     )
 }
 
+/// The instances; the same name may belong to one of each flavour.
+fn names(health: &Health) -> String {
+    let instances = health.instances.iter();
+    let names: Vec<_> = instances
+        .map(|i| format!("{} '{}'", i.flavour.name(), i.name))
+        .collect();
+    names.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Framework;
+    use crate::model::control::InstanceHealth;
 
-    #[test]
-    fn the_line_says_what_is_wrong() {
-        let health = Health {
+    fn sick() -> Health {
+        Health {
             version: "1".to_owned(),
             pid: 1,
             ready: false,
@@ -96,7 +108,12 @@ mod tests {
             instances: Vec::new(),
             journal_backlog: 2,
             journal_lost: 3,
-        };
+        }
+    }
+
+    #[test]
+    fn the_line_says_what_is_wrong() {
+        let health = sick();
         assert_eq!(
             summary(&health),
             "FAILED: rules or packet workers are gone, see the log, 0 sessions, 2 changes not on \
@@ -107,5 +124,28 @@ mod tests {
             ..health
         };
         assert!(summary(&idle).starts_with("IDLE: no instance;"));
+    }
+
+    #[test]
+    fn instances_of_one_name_are_told_apart() {
+        let instance = |flavour| InstanceHealth {
+            flavour,
+            name: "default".to_owned(),
+            framework: Framework::Netfilter,
+            queues: (0, 1),
+            sessions: 4,
+        };
+        let mut health = Health {
+            ready: true,
+            instances: vec![instance(Flavour::Siit)],
+            ..sick()
+        };
+        assert!(summary(&health).starts_with("OK: 1 instance (siit 'default'), 4 sessions,"));
+        health.instances.insert(0, instance(Flavour::Nat64));
+        assert!(
+            summary(&health).starts_with("OK: 2 instances (nat64 'default', siit 'default'), 8")
+        );
+        let json = serde_json::to_string(&health).unwrap();
+        assert!(json.contains(r#"{"flavour":"siit","name":"default""#));
     }
 }
