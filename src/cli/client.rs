@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::model::control::{Failure, Reply, Request, SOCKET};
+use crate::model::control::{Failure, REQUEST_MAX, Reply, Request, SOCKET};
 
 /// How long the daemon may be silent.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,6 +29,8 @@ pub enum ClientError {
     NoDaemon,
     #[error("this user may not talk to tylod ({0}); become root")]
     Forbidden(#[source] io::Error),
+    #[error("the request has {0} bytes, and tylod reads {REQUEST_MAX} at most; make it shorter")]
+    Large(usize),
     #[error("tylod has not answered for {} seconds; look at its log", PATIENCE.as_secs())]
     Timeout,
     #[error("tylod closed the connection in the middle of an answer; look at its log")]
@@ -57,6 +59,8 @@ impl ClientError {
             Self::Timeout => 110,
             Self::Cut => 104,
             Self::Unintelligible(_) => 234,
+            // EMSGSIZE.
+            Self::Large(_) => 90,
             Self::Refused(failure) => failure.code.max(1),
         }
     }
@@ -131,6 +135,9 @@ impl Client {
     fn send(&mut self, request: &Request) -> Result<(), ClientError> {
         let mut line = serde_json::to_vec(request).map_err(|e| broken(e.into()))?;
         line.push(b'\n');
+        if line.len() > REQUEST_MAX {
+            return Err(ClientError::Large(line.len()));
+        }
         match self.stream.get_mut().write_all(&line) {
             // Whoever hangs up without reading may have said why.
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -175,6 +182,7 @@ mod tests {
     use super::*;
     use crate::model::Flavour;
     use crate::model::control::{Command, VERSION};
+    use crate::model::settings::Value;
 
     fn request() -> Request {
         Request {
@@ -241,6 +249,22 @@ mod tests {
         let error = result.unwrap_err();
         assert!(error.to_string().contains("different versions"), "{error}");
         assert_eq!(error.code(), 234);
+    }
+
+    #[test]
+    fn what_the_daemon_would_not_read_is_not_sent() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let key = "x".repeat(REQUEST_MAX);
+        let request = Request {
+            command: Command::GlobalUpdate {
+                key,
+                value: Value::Bool(true),
+                force: false,
+            },
+            ..request()
+        };
+        let result = Client::over(ours).call(&request, |_| Ok::<_, ClientError>(()));
+        assert!(matches!(result, Err(ClientError::Large(n)) if n > REQUEST_MAX));
     }
 
     #[test]
