@@ -33,6 +33,7 @@ fn personality(
     match name.to_str()? {
         "tylod" => Some(tylo::daemon::main(args)),
         "jool" => Some(tylo::cli::jool(args)),
+        "jool_siit" => Some(tylo::cli::jool_siit(args)),
         "health" => Some(tylo::cli::health(args)),
         _ => None,
     }
@@ -41,9 +42,10 @@ fn personality(
 fn usage(code: u8) -> ExitCode {
     let text = "\
 Usage: tylo tylod [OPTION...]     the daemon
-       tylo jool  ...             the command that controls it
+       tylo jool ...              controls its NAT64 instances
+       tylo jool_siit ...         controls its SIIT instances
        tylo health [--json]       is all well? for monitoring
-Also works under the names tylod and jool. Each has --help.
+Also works under the names tylod, jool and jool_siit. Each has --help.
 ";
     use std::io::Write;
     let _ = if code == 0 {

@@ -23,8 +23,8 @@ const LINE_MAX: u64 = 16 << 20;
 pub enum ClientError {
     #[error(
         "no tylod runs in this network namespace; start it with 'systemctl start tylod' or \
-         'tylod', or reach another namespace with 'ip netns exec NAME jool ...' (and run \
-         'ip netns exec NAME tylod' there)"
+         'tylod', or put 'ip netns exec NAME' before this command to reach another namespace (and \
+         run 'ip netns exec NAME tylod' there)"
     )]
     NoDaemon,
     #[error("this user may not talk to tylod ({0}); become root")]

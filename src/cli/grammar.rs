@@ -11,15 +11,18 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use operands::Operands;
+
 use super::keywords::{Action, Mode, WordError, resolve};
 use super::render::{Style, Table};
-use super::values::{self, EXIT_INVALID, Shape, ValueError, shape};
+use super::values::{self, EXIT_INVALID, ValueError};
 use super::{file, help};
-use crate::base::Protocol;
 use crate::base::prefix::Prefix4;
-use crate::model::control::{Command, Request, VERSION};
+use crate::model::Flavour;
+use crate::model::control::Request;
 use crate::model::settings::Setting;
-use crate::model::{DEFAULT_INSTANCE, Flavour, Framework, Pool4Entry, PortRange};
+
+mod operands;
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub(crate) enum Invocation {
 pub(crate) struct Call {
     pub(crate) request: Request,
     pub(crate) output: Output,
-    pub(crate) warning: Option<&'static str>,
+    pub(crate) warning: Option<String>,
 }
 
 /// What is printed.
@@ -148,14 +151,22 @@ pub(crate) fn parse(
     }
     let command = help::of_operation(operation.action, operation.about, &path);
     match take(command, &path, words)? {
-        Ok(found) => Operands {
-            found,
-            path,
-            given,
-            key,
+        Ok(found) => {
+            let operands = Operands {
+                found,
+                path,
+                given,
+                key,
+            };
+            let mut call = operands.call(who.flavour, operation.action)?;
+            if let Some(word) = mode.replaced_by {
+                call.warning = Some(format!(
+                    "the word '{}' is going to be forgotten; write '{word}'",
+                    mode.name
+                ));
+            }
+            Ok(Invocation::Call(Box::new(call)))
         }
-        .call(who.flavour, operation.action)
-        .map(|call| Invocation::Call(Box::new(call))),
         Err(text) => Ok(Invocation::Print(text)),
     }
 }
@@ -215,308 +226,6 @@ fn checked<T>(what: &str, result: Result<T, ValueError>) -> Result<T, GrammarErr
     })
 }
 
-/// What was found behind the words.
-struct Operands {
-    found: ArgMatches,
-    path: String,
-    /// The instance that `-i` or `-f` names.
-    given: Option<String>,
-    key: Option<&'static Setting>,
-}
-
-impl Operands {
-    fn call(&self, flavour: Flavour, action: Action) -> Result<Call, GrammarError> {
-        let mut instance = self.given.clone();
-        let mut warning = None;
-        let (command, output) = match action {
-            Action::InstanceDisplay => {
-                warning = self.given.as_ref().map(|_| NAME_IGNORED);
-                (Command::InstanceDisplay, self.table(Table::Instances))
-            }
-            Action::InstanceAdd => {
-                instance = self.instance()?;
-                (self.instance_add()?, Output::Nothing)
-            }
-            Action::InstanceRemove => {
-                instance = self.instance()?;
-                (Command::InstanceRemove, Output::Nothing)
-            }
-            Action::InstanceFlush => {
-                warning = self.given.as_ref().map(|_| NAME_IGNORED);
-                (Command::InstanceFlush, Output::Nothing)
-            }
-            Action::InstanceStatus => (Command::InstanceStatus, Output::Status),
-            Action::StatsDisplay => {
-                let (all, explain) = (self.flag("all"), self.flag("explain"));
-                let table = self.table(Table::Stats { all, explain });
-                (Command::StatsDisplay, table)
-            }
-            Action::GlobalDisplay => (Command::GlobalDisplay, self.table(Table::Settings(flavour))),
-            Action::GlobalUpdate => (self.global_update()?, Output::Nothing),
-            Action::Pool4Display => {
-                let protocol = self.protocol_or_tcp()?;
-                (Command::Pool4Display { protocol }, self.table(Table::Pool4))
-            }
-            Action::Pool4Add => (self.pool4_add()?, Output::Nothing),
-            Action::Pool4Remove => (self.pool4_remove()?, Output::Nothing),
-            Action::Pool4Flush => {
-                let quick = self.flag("quick");
-                (Command::Pool4Flush { quick }, Output::Nothing)
-            }
-            Action::BibDisplay => {
-                let protocol = self.protocol_or_tcp()?;
-                (Command::BibDisplay { protocol }, self.table(Table::Bib))
-            }
-            Action::BibAdd | Action::BibRemove => (self.bib(action)?, Output::Nothing),
-            Action::SessionDisplay => {
-                let protocol = self.protocol_or_tcp()?;
-                let table = self.table(Table::Sessions);
-                (Command::SessionDisplay { protocol }, table)
-            }
-        };
-        Ok(Call {
-            request: Request {
-                version: VERSION,
-                flavour,
-                instance: instance.unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
-                command,
-            },
-            output,
-            warning,
-        })
-    }
-
-    /// Asks about a flag that this operation may not have.
-    fn flag(&self, id: &str) -> bool {
-        matches!(self.found.try_get_one::<bool>(id), Ok(Some(true)))
-    }
-
-    fn option(&self, id: &str) -> Option<&str> {
-        self.found
-            .try_get_one::<String>(id)
-            .ok()
-            .flatten()
-            .map(String::as_str)
-    }
-
-    fn words(&self) -> impl Iterator<Item = &str> {
-        self.found
-            .try_get_many::<String>("words")
-            .ok()
-            .flatten()
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-    }
-
-    fn table(&self, table: Table) -> Output {
-        let style = Style {
-            csv: self.flag("csv"),
-            headers: !self.flag("no-headers"),
-            numeric: self.flag("numeric"),
-        };
-        Output::Table(table, style)
-    }
-
-    fn surplus(&self, word: &str) -> GrammarError {
-        GrammarError::Usage {
-            message: format!("'{word}' is one value too many"),
-            path: self.path.clone(),
-        }
-    }
-
-    fn missing(&self, what: Vec<&'static str>) -> GrammarError {
-        GrammarError::Missing {
-            path: self.path.clone(),
-            what,
-        }
-    }
-
-    fn protocol(&self) -> Result<Option<Protocol>, GrammarError> {
-        let mut given = Protocol::ALL
-            .into_iter()
-            .filter(|p| self.flag(protocol_flag(*p)));
-        match (given.next(), given.next()) {
-            (Some(_), Some(_)) => Err(GrammarError::TwoProtocols),
-            (one, _) => Ok(one),
-        }
-    }
-
-    fn protocol_or_tcp(&self) -> Result<Protocol, GrammarError> {
-        Ok(self.protocol()?.unwrap_or(Protocol::Tcp))
-    }
-
-    /// The instance's name: behind the operation, or from `-i` or `-f`.
-    fn instance(&self) -> Result<Option<String>, GrammarError> {
-        let mut words = self.words();
-        let Some(name) = words.next() else {
-            return Ok(self.given.clone());
-        };
-        if let Some(word) = words.next() {
-            return Err(self.surplus(word));
-        }
-        let name = checked("instance", values::instance_name(name))?;
-        match &self.given {
-            Some(given) if *given != name => Err(GrammarError::TwoNames(given.clone(), name)),
-            Some(_) | None => Ok(Some(name)),
-        }
-    }
-
-    fn instance_add(&self) -> Result<Command, GrammarError> {
-        let framework = match (self.flag("netfilter"), self.flag("iptables")) {
-            (true, true) => return Err(GrammarError::TwoFrameworks),
-            (false, true) => Framework::Iptables,
-            (true | false, false) => Framework::Netfilter,
-        };
-        let pool6 = self
-            .option("pool6")
-            .map(|text| checked("pool6", values::prefix6(text)))
-            .transpose()?;
-        Ok(Command::InstanceAdd { framework, pool6 })
-    }
-
-    fn global_update(&self) -> Result<Command, GrammarError> {
-        // The table of words has made sure that there is a key.
-        let Some(setting) = self.key else {
-            return Err(self.missing(vec!["the name of a setting"]));
-        };
-        let mut words = self.words();
-        let Some(text) = words.next() else {
-            let example = help::example(setting);
-            return Err(GrammarError::NoValue(
-                setting.key,
-                self.path.clone(),
-                example,
-            ));
-        };
-        if let Some(word) = words.next() {
-            return Err(self.surplus(word));
-        }
-        if setting.kind == crate::model::settings::Kind::Prefix6 && text != "null" {
-            checked(setting.key, values::prefix6(text))?;
-        }
-        let value = setting.parse(text).map_err(ValueError::from);
-        Ok(Command::GlobalUpdate {
-            key: setting.key.to_owned(),
-            value: checked(setting.key, value)?,
-            force: self.flag("force"),
-        })
-    }
-
-    /// The prefix and the ports, in any order.
-    fn pool4_words(&self) -> Result<(Option<Prefix4>, Option<PortRange>), GrammarError> {
-        let (mut prefix, mut ports) = (None, None);
-        for word in self.words() {
-            match shape(word) {
-                Shape::V4 | Shape::V6 if prefix.is_none() => {
-                    prefix = Some(checked("prefix", values::prefix4(word))?);
-                }
-                Shape::Other if ports.is_none() => {
-                    ports = Some(checked("ports", values::port_range(word))?);
-                }
-                Shape::V4 | Shape::V6 | Shape::Other => return Err(self.surplus(word)),
-            }
-        }
-        Ok((prefix, ports))
-    }
-
-    fn mark(&self) -> Result<u32, GrammarError> {
-        match self.option("mark") {
-            Some(text) => checked("mark", values::number(text)),
-            None => Ok(0),
-        }
-    }
-
-    //= jool#pool4-add
-    fn pool4_add(&self) -> Result<Command, GrammarError> {
-        let protocol = self.protocol()?;
-        let (prefix, ports) = self.pool4_words()?;
-        let mark = self.mark()?;
-        let max_iterations = self
-            .option("max-iterations")
-            .map(|text| checked("max-iterations", values::iterations(text)))
-            .transpose()?;
-        let (Some(prefix), Some(ports), Some(protocol)) = (prefix, ports, protocol) else {
-            let needs = [
-                (prefix.is_none(), A_PREFIX4),
-                (ports.is_none(), "a port (or ICMP identifier) range"),
-                (protocol.is_none(), "a protocol (--tcp, --udp or --icmp)"),
-            ];
-            let what = needs.into_iter().filter(|(lacks, _)| *lacks);
-            return Err(self.missing(what.map(|(_, what)| what).collect()));
-        };
-        let force = self.flag("force");
-        if prefix.prefix_len() < 24 && !force {
-            return Err(GrammarError::WidePrefix(prefix));
-        }
-        let entry = Pool4Entry {
-            mark,
-            protocol,
-            prefix,
-            ports,
-            max_iterations,
-        };
-        Ok(Command::Pool4Add { entry, force })
-    }
-
-    fn pool4_remove(&self) -> Result<Command, GrammarError> {
-        let protocol = self.protocol_or_tcp()?;
-        let (prefix, ports) = self.pool4_words()?;
-        let mark = self.mark()?;
-        let Some(prefix) = prefix else {
-            return Err(self.missing(vec![A_PREFIX4]));
-        };
-        Ok(Command::Pool4Remove {
-            mark,
-            protocol,
-            prefix,
-            ports: ports.unwrap_or(PortRange {
-                min: 0,
-                max: u16::MAX,
-            }),
-            quick: self.flag("quick"),
-        })
-    }
-
-    fn bib(&self, action: Action) -> Result<Command, GrammarError> {
-        let protocol = self.protocol_or_tcp()?;
-        let (mut v6, mut v4) = (None, None);
-        for word in self.words() {
-            match shape(word) {
-                Shape::V6 if v6.is_none() => {
-                    v6 = Some(checked("IPv6 transport address", values::transport6(word))?);
-                }
-                Shape::V4 if v4.is_none() => {
-                    v4 = Some(checked("IPv4 transport address", values::transport4(word))?);
-                }
-                Shape::V6 | Shape::V4 => return Err(self.surplus(word)),
-                Shape::Other => {
-                    return Err(GrammarError::Usage {
-                        message: format!("'{word}' is not a transport address (ADDRESS#PORT)"),
-                        path: self.path.clone(),
-                    });
-                }
-            }
-        }
-        match (action == Action::BibAdd, v6, v4) {
-            (true, Some(v6), Some(v4)) => Ok(Command::BibAdd { protocol, v6, v4 }),
-            (true, None, None) => Err(self.missing(vec![A_TRANSPORT6, A_TRANSPORT4])),
-            (true, None, Some(_)) => Err(self.missing(vec![A_TRANSPORT6])),
-            (true, Some(_), None) => Err(self.missing(vec![A_TRANSPORT4])),
-            (false, None, None) => Err(self.missing(vec!["at least one transport address"])),
-            (false, v6, v4) => Ok(Command::BibRemove { protocol, v6, v4 }),
-        }
-    }
-}
-
-const fn protocol_flag(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Icmp => "icmp",
-    }
-}
-
 /// Joins as in "a, b and c".
 fn and(list: &[&str]) -> String {
     match list {
@@ -530,12 +239,6 @@ fn and(list: &[&str]) -> String {
 const EXIT_USAGE: u8 = 64;
 /// -E2BIG, low octet.
 const EXIT_TOO_BIG: u8 = 249;
-
-const A_PREFIX4: &str = "an IPv4 prefix or address";
-const A_TRANSPORT6: &str = "an IPv6 transport address (ADDRESS#PORT)";
-const A_TRANSPORT4: &str = "an IPv4 transport address (ADDRESS#PORT)";
-const NAME_IGNORED: &str =
-    "this operation is about every instance; the name that was given does not matter";
 
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,16 @@ pub(crate) enum Action {
     BibAdd,
     BibRemove,
     SessionDisplay,
+    AddressQuery,
+    EamtDisplay,
+    EamtAdd,
+    EamtRemove,
+    EamtFlush,
+    Denylist4Display,
+    Denylist4Add,
+    Denylist4Remove,
+    Denylist4Flush,
+    FileHandle,
 }
 
 /// A mode: the first word.
@@ -36,8 +46,9 @@ pub(crate) struct Mode {
     pub(crate) about: &'static str,
     /// Whose word it is; for others it does not exist.
     pub(crate) flavours: &'static [Flavour],
-    /// Not listed, and never abbreviated.
-    pub(crate) hidden: bool,
+    /// The word that has taken its place. Such a mode works, with a warning, but is not listed and
+    /// cannot be abbreviated.
+    pub(crate) replaced_by: Option<&'static str>,
     pub(crate) operations: &'static [Operation],
 }
 
@@ -51,6 +62,7 @@ pub(crate) struct Operation {
 
 impl Mode {
     /// The modes of one flavour, in the order of help and error messages.
+    //= jool#modes
     pub(crate) fn of(flavour: Flavour) -> impl Iterator<Item = &'static Self> + Clone {
         MODES.iter().filter(move |m| m.flavours.contains(&flavour))
     }
@@ -71,7 +83,7 @@ impl Keyword for Mode {
     }
 
     fn hidden(&self) -> bool {
-        self.hidden
+        self.replaced_by.is_some()
     }
 }
 
@@ -146,14 +158,22 @@ macro_rules! operations {
 }
 
 const NAT64: &[Flavour] = &[Flavour::Nat64];
-const EVERYBODY: &[Flavour] = NAT64;
+const SIIT: &[Flavour] = &[Flavour::Siit];
+const EVERYBODY: &[Flavour] = &[Flavour::Nat64, Flavour::Siit];
+
+const DENYLIST4: &[Operation] = operations! {
+    "display" Denylist4Display "List the prefixes"
+    "add" Denylist4Add "Add a prefix"
+    "remove" Denylist4Remove "Remove a prefix"
+    "flush" Denylist4Flush "Remove every prefix"
+};
 
 static MODES: &[Mode] = &[
     Mode {
         name: "instance",
         about: "Translators: make them, list them, take them away",
         flavours: EVERYBODY,
-        hidden: false,
+        replaced_by: None,
         operations: operations! {
             "display" InstanceDisplay "List the instances"
             "add" InstanceAdd "Make an instance"
@@ -166,26 +186,61 @@ static MODES: &[Mode] = &[
         name: "stats",
         about: "Counters",
         flavours: EVERYBODY,
-        hidden: false,
+        replaced_by: None,
         operations: operations! {
             "display" StatsDisplay "Print the counters that are not zero"
+        },
+    },
+    Mode {
+        name: "address",
+        about: "How addresses are translated",
+        flavours: SIIT,
+        replaced_by: None,
+        operations: operations! {
+            "query" AddressQuery "Translate an address, as packets would have it"
         },
     },
     Mode {
         name: "global",
         about: "Settings of an instance",
         flavours: EVERYBODY,
-        hidden: false,
+        replaced_by: None,
         operations: operations! {
             "display" GlobalDisplay "Print the settings"
             "update" GlobalUpdate "Change a setting"
         },
     },
     Mode {
+        name: "eamt",
+        about: "Explicit mappings between IPv6 and IPv4 prefixes",
+        flavours: SIIT,
+        replaced_by: None,
+        operations: operations! {
+            "display" EamtDisplay "List the mappings"
+            "add" EamtAdd "Add a mapping"
+            "remove" EamtRemove "Remove a mapping"
+            "flush" EamtFlush "Remove every mapping"
+        },
+    },
+    Mode {
+        name: "blacklist4",
+        about: "The old name of denylist4",
+        flavours: SIIT,
+        replaced_by: Some("denylist4"),
+        operations: DENYLIST4,
+    },
+    Mode {
+        name: "denylist4",
+        about: "IPv4 addresses that pool6 does not translate",
+        flavours: SIIT,
+        replaced_by: None,
+        operations: DENYLIST4,
+    },
+    Mode {
         name: "pool4",
         about: "IPv4 transport addresses that stand for IPv6 clients",
         flavours: NAT64,
-        hidden: false,
+        replaced_by: None,
         operations: operations! {
             "display" Pool4Display "List the entries of a protocol"
             "add" Pool4Add "Add an entry"
@@ -197,7 +252,7 @@ static MODES: &[Mode] = &[
         name: "bib",
         about: "Mappings between IPv6 and IPv4 transport addresses",
         flavours: NAT64,
-        hidden: false,
+        replaced_by: None,
         operations: operations! {
             "display" BibDisplay "List the mappings of a protocol"
             "add" BibAdd "Add a static mapping"
@@ -208,9 +263,18 @@ static MODES: &[Mode] = &[
         name: "session",
         about: "Connections in progress",
         flavours: NAT64,
-        hidden: false,
+        replaced_by: None,
         operations: operations! {
             "display" SessionDisplay "List the sessions of a protocol"
+        },
+    },
+    Mode {
+        name: "file",
+        about: "The whole configuration of an instance in one file",
+        flavours: EVERYBODY,
+        replaced_by: None,
+        operations: operations! {
+            "handle" FileHandle "Make an instance be what a file says, or change nothing"
         },
     },
 ];
@@ -281,14 +345,38 @@ mod tests {
         );
     }
 
+    fn words(flavour: Flavour) -> Vec<&'static str> {
+        Mode::of(flavour).map(|m| m.name).collect()
+    }
+
+    //= jool#modes
+    //= type=test
     #[test]
-    fn every_word_is_there_once() {
-        let names: Vec<_> = Mode::of(Flavour::Nat64).map(|m| m.name).collect();
+    fn every_flavour_has_its_words() {
         assert_eq!(
-            names,
-            ["instance", "stats", "global", "pool4", "bib", "session"]
+            words(Flavour::Nat64),
+            [
+                "instance", "stats", "global", "pool4", "bib", "session", "file"
+            ]
         );
-        for mode in Mode::of(Flavour::Nat64) {
+        assert_eq!(
+            words(Flavour::Siit),
+            [
+                "instance",
+                "stats",
+                "address",
+                "global",
+                "eamt",
+                "blacklist4",
+                "denylist4",
+                "file"
+            ]
+        );
+    }
+
+    #[test]
+    fn every_operation_is_found_by_its_word() {
+        for mode in EVERYBODY.iter().flat_map(|f| Mode::of(*f)) {
             for operation in mode.operations {
                 let found = resolve(Some(operation.name), mode.operations.iter()).unwrap();
                 assert_eq!(found.action, operation.action);

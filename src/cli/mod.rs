@@ -42,6 +42,17 @@ pub fn jool(args: impl Iterator<Item = OsString>) -> ExitCode {
     )
 }
 
+/// The command `jool_siit`: SIIT instances. `args` begins with the name of the program.
+pub fn jool_siit(args: impl Iterator<Item = OsString>) -> ExitCode {
+    run(
+        Personality {
+            program: "jool_siit",
+            flavour: Flavour::Siit,
+        },
+        args,
+    )
+}
+
 pub use health::health;
 
 /// What stops a command.
@@ -59,8 +70,8 @@ fn run(who: Personality, mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let result = match grammar::parse(who, args) {
         Ok(Invocation::Print(text)) => out.write_all(text.as_bytes()).map_err(RunError::from),
         Ok(Invocation::Call(call)) => {
-            if let Some(warning) = call.warning {
-                say("Warning", &warning);
+            if let Some(warning) = &call.warning {
+                say("Warning", warning);
             }
             carry_out(&call, &mut out)
         }

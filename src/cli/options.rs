@@ -3,7 +3,9 @@
 //!
 //! Values stay texts here: the [grammar](super::grammar) reads them, with Jool's exit statuses.
 
-use clap::{Arg, ArgAction};
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, value_parser};
 
 use super::keywords::Action;
 
@@ -44,9 +46,13 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
     let udp = || flag("udp", Some('u'), "UDP");
     let icmp = || flag("icmp", Some('i'), "ICMP; ports are identifiers of pings");
     let quick = || flag("quick", Some('q'), "Leave the mappings that use it alone");
+    let force = |about| flag("force", Some('f'), about);
     let mark = || value("mark", "The packet mark it is for (default 0)").value_name("N");
     match action {
-        Action::InstanceDisplay | Action::GlobalDisplay => vec![csv(), no_headers()],
+        Action::InstanceDisplay
+        | Action::GlobalDisplay
+        | Action::EamtDisplay
+        | Action::Denylist4Display => vec![csv(), no_headers()],
         Action::InstanceAdd => vec![
             words(1, "NAME", "The instance's name (default 'default')"),
             flag(
@@ -66,7 +72,10 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
         Action::InstanceRemove => {
             vec![words(1, "NAME", "The instance's name (default 'default')")]
         }
-        Action::InstanceFlush | Action::InstanceStatus => vec![],
+        Action::InstanceFlush
+        | Action::InstanceStatus
+        | Action::EamtFlush
+        | Action::Denylist4Flush => vec![],
         Action::StatsDisplay => vec![
             flag("all", Some('a'), "Print zeroes, too"),
             flag("explain", Some('e'), "Say what each counter counts"),
@@ -75,11 +84,7 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
         ],
         Action::GlobalUpdate => vec![
             words(1, "VALUE", "The new value"),
-            flag(
-                "force",
-                Some('f'),
-                "Take values that look like mistakes, too",
-            ),
+            force("Take values that look like mistakes, too"),
         ],
         Action::Pool4Display => vec![tcp(), udp(), icmp(), csv(), no_headers()],
         Action::Pool4Add => vec![
@@ -93,11 +98,7 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
                 "How many addresses to try: a number, auto or infinity",
             )
             .value_name("N"),
-            flag(
-                "force",
-                Some('f'),
-                "Take entries that look like mistakes, too",
-            ),
+            force("Take entries that look like mistakes, too"),
         ],
         Action::Pool4Remove => vec![
             words(
@@ -134,6 +135,31 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
             tcp(),
             udp(),
             icmp(),
+        ],
+        Action::AddressQuery => vec![
+            words(1, "ADDRESS", "An IPv4 or IPv6 address"),
+            flag("verbose", Some('v'), "Say why this is the result"),
+        ],
+        Action::EamtAdd => vec![
+            words(2, "PREFIX6 PREFIX4", "The two sides of the mapping"),
+            force("Take mappings that overlap others, too"),
+        ],
+        Action::EamtRemove => vec![words(
+            2,
+            "[PREFIX6] [PREFIX4]",
+            "One side of the mapping, or both",
+        )],
+        Action::Denylist4Add => vec![
+            words(1, "PREFIX4", "The addresses"),
+            force("Take addresses that never leave their link, too"),
+        ],
+        Action::Denylist4Remove => vec![words(1, "PREFIX4", "The prefix, as it was added")],
+        Action::FileHandle => vec![
+            Arg::new("path")
+                .value_name("PATH")
+                .help("A JSON file")
+                .value_parser(value_parser!(PathBuf)),
+            force("Take values that look like mistakes, too"),
         ],
     }
 }

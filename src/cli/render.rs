@@ -4,14 +4,18 @@
 //! Prints rows as they come and keeps none. Nothing is printed before the first answer, so that
 //! a refused request leaves standard output empty.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
 use super::names::Names;
 use crate::base::counters::Counter;
+use crate::base::prefix::Prefix4;
 use crate::model::control::Reply;
 use crate::model::settings::{Setting, Settings, Value, format_duration};
-use crate::model::{BibRow, Flavour, InstanceRow, Pool4Row, SessionRow};
+use crate::model::{
+    AddressRule, BibRow, EamRow, Flavour, InstanceRow, Pool4Row, SessionRow, Translation,
+};
 
 /// Which table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,9 @@ pub(crate) enum Table {
     Pool4,
     Bib,
     Sessions,
+    Eamt,
+    Denylist4,
+    Translation { verbose: bool },
 }
 
 /// How it is printed.
@@ -96,13 +103,27 @@ impl<W: Write> Renderer<W> {
                 self.begin()?;
                 rows.iter().try_for_each(|row| self.session(row))?;
             }
+            (Table::Eamt, Reply::Eamt(rows)) => {
+                self.begin()?;
+                rows.iter().try_for_each(|row| self.eam(row))?;
+            }
+            (Table::Denylist4, Reply::Denylist4(rows)) => {
+                self.begin()?;
+                rows.iter().try_for_each(|row| self.denied(row))?;
+            }
+            (Table::Translation { verbose }, Reply::Translation(translation)) => {
+                self.translation(translation, verbose)?;
+            }
             (
                 Table::Instances
                 | Table::Settings(_)
                 | Table::Stats { .. }
                 | Table::Pool4
                 | Table::Bib
-                | Table::Sessions,
+                | Table::Sessions
+                | Table::Eamt
+                | Table::Denylist4
+                | Table::Translation { .. },
                 _,
             ) => return Ok(Err(Foreign)),
         }
@@ -119,7 +140,13 @@ impl<W: Write> Renderer<W> {
             match self.table {
                 Table::Instances => writeln!(self.out, "{INSTANCE_LINE}")?,
                 Table::Pool4 => writeln!(self.out, "{POOL4_LINE}")?,
-                Table::Settings(_) | Table::Stats { .. } | Table::Bib | Table::Sessions => {}
+                Table::Eamt => writeln!(self.out, "{EAMT_LINE}")?,
+                Table::Denylist4 => writeln!(self.out, "{DENYLIST4_LINE}")?,
+                Table::Settings(_)
+                | Table::Stats { .. }
+                | Table::Bib
+                | Table::Sessions
+                | Table::Translation { .. } => {}
             }
         }
         self.out.flush()
@@ -154,6 +181,9 @@ impl<W: Write> Renderer<W> {
                  IPv6 Local L4-ID,IPv4 Local Address,IPv4 Local L4-ID,IPv4 Remote Address,\
                  IPv4 Remote L4-ID,Expires in,State"
             }
+            Table::Eamt => "IPv6 Prefix,IPv4 Prefix",
+            Table::Denylist4 => "IPv4 Prefix",
+            Table::Translation { .. } => "",
         }
     }
 
@@ -174,7 +204,21 @@ impl<W: Write> Renderer<W> {
                 writeln!(self.out, "{POOL4_LINE}")
             }
             Table::Sessions => writeln!(self.out, "{SESSION_LINE}"),
-            Table::Settings(_) | Table::Stats { .. } | Table::Bib => Ok(()),
+            // Unlike others, these have no line above rows without titles.
+            Table::Eamt if headers => {
+                let titles = format!("| {:>43} | {:>18} |", "IPv6 Prefix", "IPv4 Prefix");
+                writeln!(self.out, "{EAMT_LINE}\n{titles}\n{EAMT_LINE}")
+            }
+            Table::Denylist4 if headers => {
+                let title = format!("| {:>18} |", "IPv4 Prefix");
+                writeln!(self.out, "{DENYLIST4_LINE}\n{title}\n{DENYLIST4_LINE}")
+            }
+            Table::Settings(_)
+            | Table::Stats { .. }
+            | Table::Bib
+            | Table::Eamt
+            | Table::Denylist4
+            | Table::Translation { .. } => Ok(()),
         }
     }
 
@@ -341,6 +385,61 @@ impl<W: Write> Renderer<W> {
             writeln!(self.out, "{SESSION_LINE}")
         }
     }
+
+    //= jool#eamt-display
+    fn eam(&mut self, EamRow { v6, v4 }: &EamRow) -> io::Result<()> {
+        if self.style.csv {
+            return writeln!(self.out, "{v6},{v4}");
+        }
+        let (addr6, len6) = (v6.network().to_string(), v6.prefix_len());
+        let v4 = cell(*v4);
+        writeln!(self.out, "| {addr6:>39}/{len6:<3} | {v4} |")
+    }
+
+    //= jool#denylist4-display
+    fn denied(&mut self, prefix: &Prefix4) -> io::Result<()> {
+        if self.style.csv {
+            writeln!(self.out, "{prefix}")
+        } else {
+            writeln!(self.out, "| {} |", cell(*prefix))
+        }
+    }
+
+    //= jool#address-query
+    fn translation(&mut self, found: &Translation, verbose: bool) -> io::Result<()> {
+        let Translation {
+            query,
+            result,
+            rule,
+        } = found;
+        if !verbose {
+            return writeln!(self.out, "{result}");
+        }
+        writeln!(self.out, "  Query: {query}")?;
+        match rule {
+            AddressRule::Eam(EamRow { v6, v4 }) => {
+                let (from, to): (&dyn Display, &dyn Display) =
+                    if query.is_ipv4() { (v4, v6) } else { (v6, v4) };
+                writeln!(self.out, "  Scheme: EAMT\n    EAM: {v6} | {v4}")?;
+                writeln!(self.out, "  Operation: {query} - {from} + {to} = {result}")?;
+            }
+            AddressRule::Pool6(pool6) => {
+                writeln!(self.out, "  Scheme: RFC 6052 prefix\n    Prefix: {pool6}")?;
+                if query.is_ipv4() {
+                    writeln!(self.out, "  Operation: {pool6} + {query} = {result}")?;
+                } else {
+                    writeln!(self.out, "  Operation: {query} - {pool6} = {result}")?;
+                }
+            }
+        }
+        writeln!(self.out, "  Result: {result}")
+    }
+}
+
+/// A prefix with its slash in the same column as all others.
+fn cell(prefix: Prefix4) -> String {
+    let (addr, len) = (prefix.network().to_string(), prefix.prefix_len());
+    format!("{addr:>15}/{len:<2}")
 }
 
 fn console_value(key: &str, value: &Value) -> String {
@@ -399,6 +498,8 @@ fn quoted(text: &str) -> String {
 const INSTANCE_LINE: &str = "+--------------------+-----------------+-----------+";
 const POOL4_LINE: &str =
     "+------------+-------+--------------------+-----------------+-------------+";
+const EAMT_LINE: &str = "+---------------------------------------------+--------------------+";
+const DENYLIST4_LINE: &str = "+--------------------+";
 const SESSION_LINE: &str = "---------------------------------";
 
 #[cfg(test)]

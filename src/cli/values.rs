@@ -4,6 +4,8 @@
 //! Form only; whether a value makes sense is the daemon's to say. Every error knows the exit
 //! status that Jool has for it. Nothing behind a number is ignored.
 
+use std::net::IpAddr;
+
 use crate::base::prefix::{Prefix4, Prefix6, PrefixError};
 use crate::base::{Transport4, Transport6, TransportError};
 use crate::model::settings::{SettingError, parse_number};
@@ -27,6 +29,8 @@ pub(crate) enum ValueError {
     Transport(#[from] TransportError),
     #[error("'{0}' is an IPv6 address, and this takes IPv4 only; write it like 192.0.2.0/24")]
     WantsV4(String),
+    #[error("'{0}' is not an IP address; write it like 192.0.2.1 or 2001:db8::1")]
+    NotAnAddress(String),
     #[error("max-iterations cannot be 0; write a number from 1, auto or infinity")]
     ZeroIterations,
     #[error("an instance name cannot be empty; leave it out to mean 'default'")]
@@ -63,6 +67,7 @@ impl ValueError {
             Self::ZeroIterations => EXIT_MEANING,
             Self::Transport(_)
             | Self::WantsV4(_)
+            | Self::NotAnAddress(_)
             | Self::EmptyName
             | Self::LongName(..)
             | Self::OddName(_) => EXIT_INVALID,
@@ -131,6 +136,11 @@ pub(crate) fn prefix4(text: &str) -> Result<Prefix4, ValueError> {
 pub(crate) fn prefix6(text: &str) -> Result<Prefix6, ValueError> {
     length_is_a_number(text)?;
     Ok(text.parse()?)
+}
+
+pub(crate) fn address(text: &str) -> Result<IpAddr, ValueError> {
+    text.parse()
+        .map_err(|_| ValueError::NotAnAddress(text.to_owned()))
 }
 
 pub(crate) fn transport4(text: &str) -> Result<Transport4, ValueError> {

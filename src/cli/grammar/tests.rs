@@ -1,18 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 use super::*;
-use crate::model::MaxIterations;
+use crate::base::Protocol;
+use crate::model::control::Command;
 use crate::model::settings::Value;
+use crate::model::{Framework, MaxIterations, Pool4Entry, PortRange};
+
+mod siit;
 
 const JOOL: Personality = Personality {
     program: "jool",
     flavour: Flavour::Nat64,
 };
 
-/// Reads a line of words; `''` is an empty one.
+const JOOL_SIIT: Personality = Personality {
+    program: "jool_siit",
+    flavour: Flavour::Siit,
+};
+
+/// Reads a line of words; `''` is an empty one. `siit` at the front makes it one of `jool_siit`.
 fn read(line: &str) -> Result<Invocation, GrammarError> {
+    let (who, line) = match line.strip_prefix("siit") {
+        Some(line) => (JOOL_SIIT, line),
+        None => (JOOL, line),
+    };
     let words = line.split_whitespace();
     let words = words.map(|w| OsString::from(if w == "''" { "" } else { w }));
-    parse(JOOL, words)
+    parse(who, words)
 }
 
 #[track_caller]
@@ -43,6 +56,13 @@ fn refused(line: &str) -> (u8, String) {
         Err(error) => (error.code(), error.to_string()),
         Ok(taken) => panic!("{line}: {taken:?}"),
     }
+}
+
+#[track_caller]
+fn refuses(line: &str, status: u8, mention: &str) {
+    let (code, message) = refused(line);
+    assert_eq!(code, status, "{line}: {message}");
+    assert!(message.contains(mention), "{line}: {message}");
 }
 
 fn range(min: u16, max: u16) -> PortRange {
@@ -379,10 +399,12 @@ fn nonsense_is_refused_with_its_status_and_its_name() {
         ("bib add x", 64, "'x'"),
         ("bib remove --tcp", 234, "at least one"),
         ("-f /nonexistent global display", 2, "/nonexistent"),
+        ("blacklist4 display", 234, "'blacklist4'"),
+        ("file handle", 234, "the name of a file"),
+        ("file handle /nonexistent", 2, "/nonexistent"),
+        ("file handle a b", 64, "b"),
     ] {
-        let (code, message) = refused(line);
-        assert_eq!(code, status, "{line}: {message}");
-        assert!(message.contains(mention), "{line}: {message}");
+        refuses(line, status, mention);
     }
 }
 
@@ -424,19 +446,20 @@ fn help_and_version_are_everywhere() {
 
 #[test]
 fn every_operation_has_sound_options() {
-    for mode in Mode::of(Flavour::Nat64) {
-        for operation in mode.operations {
-            help::of_operation(operation.action, operation.about, "jool x y").debug_assert();
+    for who in [JOOL, JOOL_SIIT] {
+        for mode in Mode::of(who.flavour) {
+            for operation in mode.operations {
+                help::of_operation(operation.action, operation.about, "jool x y").debug_assert();
+            }
         }
+        help::top(who).debug_assert();
     }
-    help::top(JOOL).debug_assert();
 }
 
 #[test]
 fn files_name_instances() {
-    let path = std::env::temp_dir().join(format!("tylo-grammar-{}.json", std::process::id()));
-    std::fs::write(&path, r#"{"Instance": "from-file"}"#).unwrap();
-    let file = path.display();
+    let file = Scratch::new(r#"{"Instance": "from-file"}"#);
+    let file = file.0.display();
     let name = |line: String| call(&line).request.instance;
     assert_eq!(name(format!("-f {file} global display")), "from-file");
     assert_eq!(
@@ -444,7 +467,6 @@ fn files_name_instances() {
         "from-file"
     );
     assert_eq!(name(format!("--file={file} -i x global display")), "x");
-    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
@@ -455,4 +477,54 @@ fn words_that_are_not_text_are_refused() {
     assert_eq!(code(vec![odd()]), 234);
     assert_eq!(code(vec!["instance".into(), "add".into(), odd()]), 64);
     assert_eq!(code(vec!["-i".into(), odd(), "bib".into()]), 64);
+}
+
+/// A file that is gone with the value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(text: &str) -> Self {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("tylo-grammar-{}-{n}.json", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+//= jool#file-handle
+//= type=test
+#[test]
+fn files_say_which_instance_or_the_command_line_does() {
+    let with = Scratch::new(r#"{"instance": "x", "framework": "iptables"}"#);
+    let without = Scratch::new(r#"{"framework": "iptables"}"#);
+    let (with, without) = (with.0.display(), without.0.display());
+    for (line, name, force) in [
+        (format!("siit file handle {with}"), "x", false),
+        (format!("siit f h {with} -f"), "x", true),
+        (format!("siit -i x file handle --force {with}"), "x", true),
+        (format!("siit -i y file handle {without}"), "y", false),
+        (format!("siit -f {with} file handle {without}"), "x", false),
+    ] {
+        let call = call(&line);
+        assert_eq!(call.request.instance, name, "{line}");
+        assert_eq!(call.output, Output::Nothing);
+        let Command::Replace { config, force: f } = call.request.command else {
+            panic!("{line}");
+        };
+        assert_eq!((config.framework, f), (Framework::Iptables, force));
+    }
+    let (code, message) = refused(&format!("-i y file handle {with}"));
+    assert_eq!(code, 234);
+    assert!(message.contains("'y' and 'x'"), "{message}");
+    let (code, message) = refused(&format!("file handle {without}"));
+    assert_eq!(code, 234);
+    assert!(message.contains("-i NAME"), "{message}");
 }

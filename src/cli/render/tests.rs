@@ -6,8 +6,13 @@ use crate::model::{Framework, PortRange, TcpState};
 
 macro_rules! recording {
     ($name:literal) => {
+        recording!("nat64", $name)
+    };
+    ($folder:literal, $name:literal) => {
         recorded(include_str!(concat!(
-            "../../../tests/fixtures/cli/nat64/",
+            "../../../tests/fixtures/cli/",
+            $folder,
+            "/",
             $name,
             ".txt"
         )))
@@ -430,4 +435,139 @@ fn answers_to_other_questions_are_refused() {
     let reply = Reply::Status { running: true };
     assert_eq!(renderer.reply(&reply).unwrap(), Err(Foreign));
     assert!(renderer.out.is_empty());
+}
+
+fn eamt() -> [Reply; 1] {
+    let row = |v6: &str, v4: &str| EamRow {
+        v6: v6.parse().unwrap(),
+        v4: v4.parse().unwrap(),
+    };
+    [Reply::Eamt(vec![
+        row("2001:db8:7::/96", "0.0.0.0/0"),
+        row("2001:db8:6::8", "203.0.113.8"),
+        row("2001:db8:5::/120", "198.51.100.0/24"),
+        row("2001:db8:4::/124", "192.0.2.0/28"),
+    ])]
+}
+
+//= jool#eamt-display
+//= type=test
+#[test]
+fn explicit_mappings_as_recorded() {
+    let t = Table::Eamt;
+    assert_eq!(
+        print(t, CONSOLE, &eamt()),
+        recording!("siit", "eamt-display")
+    );
+    assert_eq!(
+        print(t, CSV, &eamt()),
+        recording!("siit", "eamt-display-csv")
+    );
+    assert_eq!(
+        print(t, BARE_CSV, &eamt()),
+        recording!("siit", "eamt-display-csv-noheaders")
+    );
+    assert_eq!(
+        print(t, CONSOLE, &[]),
+        recording!("siit", "eamt-display-empty")
+    );
+    // Rows begin at once, unlike in other tables.
+    let rows = recording!("siit", "eamt-display").lines().skip(3);
+    let rows: String = rows.map(|line| format!("{line}\n")).collect();
+    assert_eq!(print(t, BARE, &eamt()), rows);
+}
+
+//= jool#denylist4-display
+//= type=test
+#[test]
+fn denied_prefixes_as_recorded() {
+    let t = Table::Denylist4;
+    let all = [Reply::Denylist4(vec![
+        "198.51.100.0/24".parse().unwrap(),
+        "203.0.113.77".parse().unwrap(),
+    ])];
+    assert_eq!(
+        print(t, CONSOLE, &all),
+        recording!("siit", "denylist4-display")
+    );
+    assert_eq!(
+        print(t, BARE, &all),
+        recording!("siit", "denylist4-display-noheaders")
+    );
+    assert_eq!(
+        print(t, CSV, &all),
+        recording!("siit", "denylist4-display-csv")
+    );
+    assert_eq!(
+        print(t, CONSOLE, &[]),
+        recording!("siit", "denylist4-display-empty")
+    );
+}
+
+fn translation(query: &str, result: &str, rule: AddressRule) -> [Reply; 1] {
+    [Reply::Translation(Translation {
+        query: query.parse().unwrap(),
+        result: result.parse().unwrap(),
+        rule,
+    })]
+}
+
+//= jool#address-query
+//= type=test
+#[test]
+fn translations_as_recorded() {
+    let short = Table::Translation { verbose: false };
+    let long = Table::Translation { verbose: true };
+    let eam = AddressRule::Eam(EamRow {
+        v6: "2001:db8:4::/124".parse().unwrap(),
+        v4: "192.0.2.0/28".parse().unwrap(),
+    });
+    let pool6 = AddressRule::Pool6("2001:db8:100::/40".to_owned().try_into().unwrap());
+    let by_eam = translation("2001:db8:4::5", "192.0.2.5", eam);
+    assert_eq!(
+        print(short, CONSOLE, &by_eam),
+        recording!("siit", "address-query6")
+    );
+    assert_eq!(
+        print(long, CONSOLE, &by_eam),
+        recording!("siit", "address-query6-verbose")
+    );
+    let (client, server) = ("2001:db8:1c6:3364:2::", "198.51.100.2");
+    assert_eq!(
+        print(long, CONSOLE, &translation(client, server, pool6)),
+        recording!("siit", "address-query-pool6-verbose")
+    );
+    let (server, client) = ("192.0.2.5", "2001:db8:1c0:2:5::");
+    assert_eq!(
+        print(long, CONSOLE, &translation(server, client, pool6)),
+        recording!("siit", "address-query4-pool6-verbose")
+    );
+    let back = translation("192.0.2.5", "2001:db8:4::5", eam);
+    assert!(
+        print(long, CONSOLE, &back).contains(
+            "\n  Operation: 192.0.2.5 - 192.0.2.0/28 + 2001:db8:4::/124 = 2001:db8:4::5\n"
+        )
+    );
+}
+
+#[test]
+fn settings_of_siit_as_recorded() {
+    let t = Table::Settings(Flavour::Siit);
+    let settings = Settings {
+        pool6: Some("2001:db8:100::/40".to_owned().try_into().unwrap()),
+        ..Settings::default()
+    };
+    let reply = [Reply::Settings(Box::new(settings))];
+    assert_eq!(
+        print(t, CONSOLE, &reply),
+        recording!("siit", "global-display")
+    );
+    assert_eq!(
+        print(t, CSV, &reply),
+        recording!("siit", "global-display-csv")
+    );
+    assert_eq!(
+        print(t, CSV, &[Reply::Settings(Box::default())]),
+        recording!("siit", "global-display-nopool6-csv")
+    );
 }
