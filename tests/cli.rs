@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The `jool` command and the daemon together, against what Jool 4.1.9 printed.
+//! The commands `jool` and `jool_siit` and the daemon together, against what Jool 4.1.9 printed.
 //!
 //! Each test makes a network namespace, starts the real daemon in it and replays recorded
 //! commands in their recorded order. A recording's first line is the command, the rest is its
@@ -19,9 +19,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use steps::Compare::{self, Counters, Exact, Instances, Settings, Statics, Version};
+use steps::Compare::{self, Counters, Exact, Instances, Rows, Settings, Statics, Version};
 use steps::Step::{self, Do, Nobody, Rec, Start, Stop};
-use steps::{DIFFERENT, ERRORS, NAT64, WARNED};
+use steps::{DIFFERENT, ERRORS, NAT64, SIIT, SIIT_ERRORS, WARNED};
 
 #[path = "cli/steps.rs"]
 mod steps;
@@ -39,8 +39,19 @@ fn what_fails_in_jool() {
 }
 
 #[test]
+fn what_works_in_jool_siit() {
+    replay("siit", SIIT);
+}
+
+#[test]
+fn what_fails_in_jool_siit() {
+    replay("siit-errors", SIIT_ERRORS);
+}
+
+#[test]
 fn every_difference_is_about_a_step() {
-    let steps: BTreeSet<_> = NAT64.iter().chain(ERRORS).filter_map(Step::name).collect();
+    let all = [NAT64, ERRORS, SIIT, SIIT_ERRORS];
+    let steps: BTreeSet<_> = all.into_iter().flatten().filter_map(Step::name).collect();
     for (name, _, _) in DIFFERENT {
         assert!(steps.contains(name), "{name}");
     }
@@ -66,6 +77,69 @@ fn instances_have_a_status() {
     assert_eq!(text(&dead.stdout), "Dead\n(Instance 'x' does not exist.)\n");
     lab.must("jool instance add x --iptables --pool6 64:ff9b::/96");
     assert_eq!(lab.must("jool -i x instance status"), "Running\n");
+}
+
+//= jool#file-handle
+//= type=test
+#[test]
+fn a_file_is_taken_whole_or_not_at_all() {
+    let Some(mut lab) = Lab::new("file") else {
+        return;
+    };
+    lab.start();
+    let file = lab.folder.join("new.json");
+    fs::write(
+        &file,
+        r#"{ "framework": "netfilter", "global": { "tos": 9 },
+             "EAMT": [ { "ipv6 prefix": "2001:db8:4::/120", "ipv4 prefix": "198.51.100.0/24" } ],
+             "denylist4": [ "192.168.0.0/16" ], "blacklist4": [ "10.0.0.0/8" ] }"#,
+    )
+    .unwrap();
+    lab.must("jool_siit -i new file handle new.json");
+    let shown = || {
+        let rows = lab.must("jool_siit -i new eamt display --csv --no-headers");
+        let denied = lab.must("jool_siit -i new denylist4 display --csv --no-headers");
+        let settings = lab.must("jool_siit -i new global display");
+        (rows + &denied, settings.contains("  tos: 9\n"))
+    };
+    let whole = "2001:db8:4::/120,198.51.100.0/24\n192.168.0.0/16\n10.0.0.0/8\n";
+    assert_eq!(shown(), (whole.to_owned(), true));
+    // The second of two mappings overlaps the first.
+    fs::write(
+        &file,
+        r#"{ "framework": "netfilter", "eamt": [
+             { "ipv6 prefix": "2001:db8:5::/120", "ipv4 prefix": "203.0.113.0/24" },
+             { "ipv6 prefix": "2001:db8:6::/124", "ipv4 prefix": "203.0.113.0/28" } ] }"#,
+    )
+    .unwrap();
+    let refused = lab.jool("jool_siit -i new file handle new.json", false);
+    assert_eq!(refused.status.code(), Some(17), "{refused:?}");
+    assert_eq!(shown(), (whole.to_owned(), true));
+    lab.must("jool_siit -i new file handle --force new.json");
+    let (rows, old_tos) = shown();
+    assert_eq!((rows.lines().count(), old_tos), (2, false), "{rows}");
+
+    fs::write(
+        &file,
+        r#"{ "instance": "n", "framework": "iptables", "global": { "pool6": "64:ff9b::/96" },
+             "pool4": [ { "protocol": "TCP", "prefix": "192.0.2.7" } ],
+             "bib": [ { "protocol": "TCP", "ipv6 address": "2001:db8::1#80",
+                        "ipv4 address": "192.0.2.7#61080" } ] }"#,
+    )
+    .unwrap();
+    lab.must("jool file handle new.json");
+    let pool4 = lab.must("jool --file new.json pool4 display --csv --no-headers");
+    assert_eq!(pool4, "0,TCP,192.0.2.7,61001,65535,1024,0\n");
+    let bib = lab.must("jool --file new.json bib display --csv --no-headers --numeric");
+    assert_eq!(bib, "TCP,2001:db8::1,80,192.0.2.7,61080,1\n");
+}
+
+#[test]
+fn every_name_works_as_the_first_word_too() {
+    for name in ["jool", "jool_siit", "tylod", "health"] {
+        let out = program("tylo").args([name, "--version"]).output().unwrap();
+        assert!(out.status.success(), "{name}: {out:?}");
+    }
 }
 
 #[test]
@@ -161,6 +235,7 @@ fn replay(folder: &str, steps: &[Step]) {
     let Some(mut lab) = Lab::new(folder) else {
         return;
     };
+    lab.lend(folder);
     lab.start();
     let mut complaints = String::new();
     for step in steps {
@@ -206,10 +281,7 @@ struct Recording {
 
 impl Recording {
     fn read(folder: &str, name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures/cli")
-            .join(folder)
-            .join(name);
+        let path = fixtures().join(folder).join(name);
         let whole = fs::read_to_string(path.with_extension("txt")).expect(name);
         let (command, stdout) = whole.split_once('\n').expect(name);
         let code = fs::read_to_string(path.with_extension("rc"));
@@ -249,6 +321,7 @@ impl Compare {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         match self {
             Exact => return text.to_owned(),
+            Rows => lines.sort(),
             Instances => {
                 lines
                     .iter_mut()
@@ -331,7 +404,7 @@ impl Lab {
         fs::create_dir_all(&lab.folder).unwrap();
         fs::set_permissions(&lab.folder, PermissionsExt::from_mode(0o755)).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_tylo"), lab.folder.join("tylo")).unwrap();
-        for name in ["jool", "tylod"] {
+        for name in ["jool", "jool_siit", "tylod"] {
             symlink("tylo", lab.folder.join(name)).unwrap();
         }
         run(Command::new("ip").args(["netns", "add", &lab.namespace]));
@@ -348,6 +421,16 @@ impl Lab {
         command.args(["netns", "exec", &self.namespace]);
         command.stdin(Stdio::null());
         command
+    }
+
+    /// Puts the files that recorded commands read where they find them.
+    fn lend(&self, recordings: &str) {
+        for file in fs::read_dir(fixtures().join(recordings)).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|e| e == "json") {
+                fs::copy(&path, self.folder.join(path.file_name().unwrap())).unwrap();
+            }
+        }
     }
 
     /// Starts the daemon and waits until it answers.
@@ -403,13 +486,15 @@ impl Lab {
     /// Runs a recorded command line.
     fn jool(&self, line: &str, nobody: bool) -> Output {
         let mut words = split(line).into_iter();
-        assert_eq!(words.next().as_deref(), Some("jool"), "{line}");
+        let program = words.next().unwrap();
+        assert!(program == "jool" || program == "jool_siit", "{line}");
         let mut command = self.inside();
+        command.current_dir(&self.folder);
         if nobody {
             let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
             command.arg("setpriv").args(user);
         }
-        let out = command.arg(self.folder.join("jool")).args(words).output();
+        let out = command.arg(self.folder.join(program)).args(words).output();
         out.unwrap()
     }
 
@@ -430,6 +515,10 @@ impl Drop for Lab {
         let _ = fs::remove_dir_all(self.etc());
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cli")
 }
 
 /// The command under another name.
