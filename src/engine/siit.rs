@@ -65,19 +65,16 @@ impl Stateless {
         {
             return Err(Refusal::accept(Counter::UnknownIcmp6Type));
         }
-        let (src, inner) = if let L4::Error { inner, .. } = &packet.l4 {
-            (self.error_source4(env, &packet, dst)?, Some(inner))
+        let (src, inner, hairpin) = if let L4::Error { inner, .. } = &packet.l4 {
+            // First what it is about: the host's own errors about others are none of ours.
+            let (inner, rule) = self.inner4(env, inner)?;
+            let src = self.error_source4(env, &packet, dst)?;
+            (src, Some(inner), self.returns(env, inner.src, rule))
         } else if env.meta.from_host {
             return Err(SRC6);
         } else {
-            (self.end6(env, packet.src).map_err(|_| SRC6)?.0, None)
-        };
-        let (inner, hairpin) = match inner {
-            None => (None, self.returns(env, dst, dst_rule)),
-            Some(inner) => {
-                let (rewrite, rule) = self.inner4(env, inner)?;
-                (Some(rewrite), self.returns(env, rewrite.src, rule))
-            }
+            let (src, _) = self.end6(env, packet.src).map_err(|_| SRC6)?;
+            (src, None, self.returns(env, dst, dst_rule))
         };
         let plan = Plan {
             outer: rewrite(src, dst),
@@ -118,22 +115,15 @@ impl Stateless {
         let dst = self.end4(env, dst, true).map_err(|_| DST4)?;
         let packet = Packet4::parse(bytes)?;
         let (src, inner) = if let L4::Error { inner, .. } = &packet.l4 {
-            (
-                self.error_source6(pass, env, &packet, inner, dst)?,
-                Some(inner),
-            )
+            let rewrite = self.inner6(pass, env, inner)?;
+            let src = self.error_source6(pass, env, &packet, inner, dst)?;
+            (src, Some(rewrite))
         } else if env.meta.from_host {
             return Err(SRC4);
         } else {
             let use_eamt = pass == Pass::Plain;
-            (
-                self.end4(env, packet.src, use_eamt).map_err(|_| SRC4)?,
-                None,
-            )
-        };
-        let inner = match inner {
-            None => None,
-            Some(inner) => Some(self.inner6(pass, env, inner)?),
+            let src = self.end4(env, packet.src, use_eamt).map_err(|_| SRC4)?;
+            (src, None)
         };
         let plan = Plan {
             outer: rewrite(src, dst),

@@ -77,6 +77,27 @@ fn the_sender_of_an_error_is_spared_checks() {
     rig.leave(&error, Counter::FourSixDst);
 }
 
+/// The host complains to A4 and B6 about packets to itself; no source could be found for those.
+#[test]
+fn what_the_host_says_about_itself_needs_no_source() {
+    let mut rig = Rig::new()
+        .map(B6, B4)
+        .with(|settings| settings.pool6 = None);
+    rig.host.source4 = None;
+    rig.host.source6 = None;
+    rig.from_host = true;
+    let about = udp([1, 2], b"").over4(A4, OWN4);
+    rig.leave(
+        &icmp(3, 3, [0; 4], &about).over4(OWN4, A4),
+        Counter::FourSixDst,
+    );
+    let about = udp([1, 2], b"").over6(B6, OWN6);
+    rig.leave(
+        &icmp(1, 4, [0; 4], &about).over6(OWN6, B6),
+        Counter::SixFourSrc,
+    );
+}
+
 //= rfc6791#section-5
 //= type=test
 #[test]
