@@ -149,7 +149,7 @@ fn common(command: Command) -> Command {
 
 fn modes(who: Personality) -> String {
     let mut text = "Modes:\n".to_owned();
-    for mode in Mode::of(who.flavour).filter(|m| m.replaced_by.is_none()) {
+    for mode in Mode::of(who.flavour) {
         let operations: Vec<_> = mode.operations.iter().map(|o| o.name).collect();
         line(&mut text, mode.name, mode.about);
         line(&mut text, "", &operations.join(", "));

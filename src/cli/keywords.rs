@@ -81,10 +81,6 @@ impl Keyword for Mode {
     fn word(&self) -> &'static str {
         self.name
     }
-
-    fn hidden(&self) -> bool {
-        self.replaced_by.is_some()
-    }
 }
 
 impl Keyword for Operation {
