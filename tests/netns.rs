@@ -39,12 +39,17 @@ scripts! {
     n40_left_to_kernel: "40-left-to-kernel.sh", 120;
     n45_firewall_reload: "45-firewall-reload.sh", 120;
     n50_traceroute_icmp: "50-traceroute-icmp.sh", 240;
+    n55_siit: "55-siit.sh", 240;
+    n56_siit_mtu: "56-siit-mtu.sh", 300;
+    n57_464xlat: "57-464xlat.sh", 300;
+    n58_siit_beside_nat64: "58-siit-beside-nat64.sh", 240;
     n60_gateway_programs: "60-gateway-programs.sh", 120;
     n70_conntrack: "70-conntrack.sh", 180;
     n80_bad_input: "80-bad-input.sh", 240;
     n85_restart_config: "85-restart-config.sh", 120;
     // In a virtual machine with an emulated processor.
     n90_native_in_guest: "90-native.sh", 400;
+    n92_siit_native_in_guest: "92-siit-native.sh", 400;
 }
 
 #[test]

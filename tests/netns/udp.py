@@ -3,7 +3,7 @@
 
 udp.py echo PORT                        sends back what comes, to where it came from
 udp.py ask ADDRESS PORT SIZE            sends SIZE random octets, expects the same back
-udp.py error ADDRESS PORT SIZE [HOPS]   sends SIZE octets, prints the ICMPv6 error that comes back:
+udp.py error ADDRESS PORT SIZE [HOPS]   sends SIZE octets, prints the ICMP error that comes back:
                                         TYPE CODE INFO OFFENDER
 udp.py many ADDRESS PORT NUMBER         sends from NUMBER transport addresses: 2001:db8:6::1:1 and on,
                                         25,000 ports each
@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 
-IPV6_RECVERR, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE = 25, 23, 3
+IPV6_RECVERR, IPV6_MTU_DISCOVER, IP_RECVERR, IP_MTU_DISCOVER, PMTUDISC_PROBE = 25, 23, 11, 10, 3
 
 
 def echo(port):
@@ -44,12 +44,18 @@ def ask(address, port, size):
 
 
 def error(address, port, size, hops):
-    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    if ":" in address:
+        family, level, recverr, discover = socket.AF_INET6, socket.IPPROTO_IPV6, IPV6_RECVERR, IPV6_MTU_DISCOVER
+        limit, icmp = socket.IPV6_UNICAST_HOPS, 3  # SO_EE_ORIGIN_ICMP6
+    else:
+        family, level, recverr, discover = socket.AF_INET, socket.IPPROTO_IP, IP_RECVERR, IP_MTU_DISCOVER
+        limit, icmp = socket.IP_TTL, 2  # SO_EE_ORIGIN_ICMP
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.setsockopt(level, recverr, 1)
     # The kernel would fragment once it knows the path's MTU; this test wants each error.
-    sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
+    sock.setsockopt(level, discover, PMTUDISC_PROBE)
     if hops:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+        sock.setsockopt(level, limit, hops)
     sock.connect((address, port))
     for _ in range(3):
         try:
@@ -63,14 +69,15 @@ def error(address, port, size, hops):
             except BlockingIOError:
                 time.sleep(0.02)
                 continue
-            for level, kind, data in control:
-                if (level, kind) == (socket.IPPROTO_IPV6, IPV6_RECVERR):
+            for message in control:
+                if message[:2] == (level, recverr):
+                    data = message[2]
                     _, origin, type_, code, _, info, _ = struct.unpack_from("=IBBBBII", data)
-                    if origin == 3:  # SO_EE_ORIGIN_ICMP6
-                        offender = socket.inet_ntop(socket.AF_INET6, data[24:40])
-                        print(type_, code, info, offender)
+                    if origin == icmp:
+                        offender = data[24:40] if family == socket.AF_INET6 else data[20:24]
+                        print(type_, code, info, socket.inet_ntop(family, offender))
                         return
-    sys.exit("no ICMPv6 error came back")
+    sys.exit("no ICMP error came back")
 
 
 def many(address, port, number):
