@@ -183,6 +183,15 @@ fn only_our_tables_are_replaced_and_removed() {
     ruleset.diverts[0].queues = (65535, 2);
     let error = gateway.enter(|| install(Mode::Compat, &ruleset));
     assert!(matches!(error, Err(Error::Queues(..))));
+    for change in [
+        (|rules| rules.kernel_errors = Some((65535, 2))) as fn(&mut Ruleset),
+        |rules| rules.stateless[0].queues = (6400, 0),
+    ] {
+        let mut ruleset = stateless();
+        change(&mut ruleset);
+        let error = gateway.enter(|| install(Mode::Compat, &ruleset));
+        assert!(matches!(error, Err(Error::Queues(..))));
+    }
     ruleset.tun = "a name too long for a device".to_owned();
     let error = gateway.enter(|| install(Mode::Compat, &ruleset));
     assert!(matches!(error, Err(Error::Device(..))));
