@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# SIIT beside NAT64: what is configured survives a kill, and a change that fails at any step leaves
+# everything as it was.
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+
+siit() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
+
+# The client has an IPv4 address of its own, which the server routes to the gateway.
+MAPPED=198.18.0.2
+
+configuration() {
+	local program
+	for program in siit jool; do
+		$program instance display --csv --no-headers | cut -d , -f 2- || return
+		$program global display --csv || return
+	done
+	siit eamt display --csv || return
+	siit denylist4 display --csv || return
+	jool pool4 display --csv --icmp
+}
+
+# Rules and routes, without what counts or expires.
+in_force() {
+	gw nft list ruleset 2>/dev/null | sed 's/packets [0-9]* bytes [0-9]*//' || return
+	gw ip route show proto 164 || return
+	gw ip -6 route show proto 164
+}
+
+write_file() { # NAME TOS
+	cat >"$WORK/$1.json" <<-END
+		{
+			"instance": "default", "framework": "netfilter",
+			"global": { "tos": $2 },
+			"eamt": [ { "ipv6 prefix": "2001:db8:77::/120", "ipv4 prefix": "198.18.77.0/24" } ]
+		}
+	END
+}
+
+# Every command fails and changes nothing. What lets it fail is done before each one and undone
+# after it.
+all_fail() { # BEFORE AFTER
+	local command
+	while read -r -u 3 command; do
+		$1
+		# shellcheck disable=SC2086 # words
+		check "fails: $command" not $command
+		$2
+		check "... and leaves everything alone" unchanged "$WORK/configuration" configuration
+	done 3<<-END
+		siit eamt add 2001:db8:66::/120 198.18.66.0/24
+		siit eamt remove 198.18.0.0/24
+		siit eamt flush
+		siit denylist4 add 10.1.0.0/16
+		siit denylist4 remove 10.0.0.0/8
+		siit denylist4 flush
+		siit global update pool6 null
+		siit file handle $WORK/other.json
+		siit instance add another --iptables
+		jool pool4 flush
+	END
+}
+
+# Without the device there can be no routes.
+device_away() {
+	gw ip link set tylo0 down
+	gw ip link set tylo0 name away0
+}
+
+device_back() {
+	gw ip link set away0 name tylo0
+	gw ip link set tylo0 up
+}
+
+# As a full disk does.
+disk_full() {
+	$PYTHON - "$STATE/state.db" <<-END
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1])
+		for table in ("instance", "eamt", "denylist4", "pool4_set"):
+		    for event in ("INSERT", "UPDATE", "DELETE"):
+		        db.execute(f"CREATE TRIGGER full_{table}_{event} BEFORE {event} ON {table} "
+		                   "BEGIN SELECT raise(ABORT, 'full'); END")
+		db.commit()
+	END
+}
+
+disk_free() {
+	$PYTHON - "$STATE/state.db" <<-END
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1])
+		for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+		    db.execute(f"DROP TRIGGER {name}")
+		db.commit()
+	END
+}
+
+names_what_is_wrong() {
+	local message
+	message=$(siit file handle "$WORK/wrong.json" 2>&1) && return 1
+	grep -E 'tos.*777' <<<"$message"
+}
+
+works() {
+	ping_ok client 64:ff9b:4::$SERVER4 || return
+	ping_ok server $MAPPED || return
+	ping_ok client $SERVER6
+}
+
+gateway_up foreign
+ip -n "$PREFIX-client" addr add 2001:db8:6:1::2/128 dev c0 nodad
+ip -n "$PREFIX-client" -6 route replace 64:ff9b:4::/96 via 2001:db8:6::1 src 2001:db8:6:1::2
+ip -n "$PREFIX-gw" -6 route add 2001:db8:6:1::2 via $CLIENT6
+check "an SIIT instance of the same name is accepted" siit instance add
+siit eamt add 2001:db8:6:1::/120 198.18.0.0/24
+siit denylist4 add 10.0.0.0/8
+siit global update pool6 64:ff9b:4::/96
+check "both translate" works
+write_file other 7
+write_file wrong 777
+configuration >"$WORK/configuration"
+in_force >"$WORK/in-force"
+
+daemon_kill
+must "it starts again after a kill" daemon_start
+check "everything is back" unchanged "$WORK/configuration" configuration
+check "rules and routes as well" unchanged "$WORK/in-force" in_force
+check "both translate" works
+
+echo "--- a file with a wrong value"
+check "is refused, and the value named" names_what_is_wrong
+check "and changes nothing" unchanged "$WORK/configuration" configuration
+
+echo "--- the database cannot be written"
+all_fail disk_full disk_free
+check "rules and routes are as they were" unchanged "$WORK/in-force" in_force
+check "both translate" works
+
+echo "--- routes cannot be set"
+all_fail device_away device_back
+
+echo "--- what all that left on disk"
+daemon_kill
+must "it starts again after a kill" daemon_start
+check "is what was there before" unchanged "$WORK/configuration" configuration
+check "rules and routes as well" unchanged "$WORK/in-force" in_force
+check "both translate" works
+
+echo "--- an address of the gateway is not translated"
+gw ip addr add 198.18.0.7/32 dev g4
+check "rules follow" within 5 gw sh -c 'nft list ruleset 2>/dev/null | grep -q 198.18.0.7'
+check "the gateway itself answers" ping_ok server 198.18.0.7
+gw ip addr del 198.18.0.7/32 dev g4
+check "until it is gone" within 5 gw sh -c '! nft list ruleset 2>/dev/null | grep -q 198.18.0.7'
+
+echo "--- the file in force"
+check "it is accepted" siit file handle "$WORK/other.json"
+check "what it leaves out is gone" equal "$(siit denylist4 display --csv --no-headers)" ""
+check "and so is the old mapping" not ping_ok server $MAPPED
+check "NAT64 is as it was" ping_ok client $SERVER6
