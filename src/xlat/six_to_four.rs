@@ -58,8 +58,11 @@ fn simple(
         return Err(Refusal::drop(Counter::UnknownL4Proto));
     };
     let payload = packet.bytes.get(packet.l4_offset..).unwrap_or_default();
-    let Ok(total_len) = u16::try_from(Head4::LEN + payload.len()) else {
-        // Just below 64 KiB, IPv6 packets may be too long for any IPv4 packet.
+    let len = Head4::LEN + payload.len();
+    let offset = packet.fragment.map_or(0, |f| usize::from(f.offset));
+    let (Ok(total_len), Ok(_)) = (u16::try_from(len), u16::try_from(offset + len)) else {
+        // Just below 64 KiB, IPv6 packets may be too long for any IPv4 packet, and so may what a
+        // receiver makes of their fragments.
         let mtu = (u32::from(u16::MAX) + 20).to_be_bytes();
         return Err(Refusal::reply(Counter::PktTooBig, 2, 0, mtu));
     };

@@ -221,6 +221,17 @@ fn packets_that_cannot_go_on_are_refused() {
 }
 
 #[test]
+fn fragments_of_what_no_ipv4_packet_could_hold_are_refused() {
+    let last = |len: usize| {
+        let bytes = [fragment6(17, 0xfff8 - 64, 1), vec![0; len]].concat();
+        raw6(A6, B6, 44, &bytes)
+    };
+    // Offset, header and payload together are 65535 bytes at most.
+    assert_eq!(translated(&last(51)).len(), 20 + 51);
+    assert_eq!(refused(&last(52)).reason, Counter::PktTooBig);
+}
+
+#[test]
 //= rfc7915#section-5.3
 //= type=test
 fn quoted_packets_are_translated() {
