@@ -74,6 +74,10 @@ impl Change {
                     self.swap(bytes, 4, identifier);
                 }
                 self.update_at(bytes, 2, update);
+                // An ICMPv4 message may be nothing but zeros, and then the other zero is right.
+                if bytes.iter().all(|byte| *byte == 0) {
+                    put16(bytes, 2, 0xffff);
+                }
             }
         }
     }

@@ -99,6 +99,15 @@ fn echo_messages_change_type_and_identifier() {
 }
 
 #[test]
+fn a_message_of_zeros_has_a_checksum() {
+    // An echo reply without anything in it; ICMPv4 has no pseudo-header to make the sum non-zero.
+    let bytes = icmp(129, 0, [0; 4], &[0; 20]).over6(A6, B6);
+    let result = translated(&bytes);
+    assert_intact(&result);
+    assert_eq!(result[20..28], [0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+}
+
+#[test]
 fn wrong_checksums_stay_wrong() {
     for (load, at) in [(tcp([1, 2], 2, b"x"), 16), (udp([1, 2], b"x"), 6)] {
         let mut bytes = load.over6(A6, B6);
