@@ -192,7 +192,7 @@ fn error(
         put(icmp, 5, &[layout.length]);
     }
     let inner_head = Head4 {
-        tos: inner.traffic_class,
+        tos: rules.override_tos.unwrap_or(inner.traffic_class),
         ttl: inner.hop_limit,
         protocol,
         src: rewrite.src,

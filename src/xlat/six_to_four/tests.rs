@@ -189,6 +189,9 @@ fn type_of_service_can_be_overridden() {
     };
     let result = translate_with(&bytes, &plan(None), &rules).unwrap();
     assert_eq!(result[1], 0x20);
+    let error = icmp(1, 0, [0; 4], &udp([1, 2], b"").over6(B6, A6)).over6(C6, B6);
+    let result = translate_with(&error, &plan(None), &rules).unwrap();
+    assert_eq!((result[1], result[29]), (0x20, 0x20), "outer and quoted");
 }
 
 #[test]
