@@ -164,3 +164,24 @@ fn say(kind: &str, text: &impl Display) {
 const BUFFER: usize = 64 << 10;
 /// EIO.
 const EXIT_IO: u8 = 5;
+
+/// The parser, for fuzz targets; no other build has this.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    use std::ffi::OsString;
+
+    use super::grammar::parse;
+    use super::{Flavour, Personality};
+
+    /// Reads the words behind the name of the program; an error is put into words, too.
+    pub fn command_line(words: impl Iterator<Item = OsString>) {
+        let who = Personality {
+            program: "jool",
+            flavour: Flavour::Nat64,
+        };
+        if let Err(error) = parse(who, words) {
+            assert!(!error.to_string().is_empty() && error.code() != 0);
+        }
+    }
+}
