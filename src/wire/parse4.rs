@@ -37,7 +37,7 @@ impl<'a> Packet4<'a> {
         let payload = bytes.get(fixed.header_len..).unwrap_or_default();
         let l4 = match fixed.fragment {
             Some(fragment) if fragment.offset != 0 => {
-                if usize::from(fragment.offset) + payload.len() > usize::from(u16::MAX) {
+                if usize::from(fragment.offset) + HEADER + payload.len() > usize::from(u16::MAX) {
                     refusal.get_or_insert(CONTRADICTION);
                 }
                 L4::LaterFragment

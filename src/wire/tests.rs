@@ -390,6 +390,10 @@ fn what_must_not_be_translated_is_noted_in_ipv4_packets() {
         let refusal = Refusal::drop(Counter::FourSixFragmentedIcmp);
         assert_eq!(parsed4(&bytes).refusal, Some(refusal));
     }
-    let beyond_64k = with_flags4(raw4(A4, B4, UDP, &[0; 16]), 0x1fff);
-    assert_eq!(parsed4(&beyond_64k).refusal, contradiction);
+    // Offset, header and payload of a fragment are 65535 bytes at most.
+    let offset = 0x2000 - 8;
+    for (len, refusal) in [(43, None), (44, contradiction), (64, contradiction)] {
+        let last = with_flags4(raw4(A4, B4, UDP, &vec![0; len]), offset);
+        assert_eq!(parsed4(&last).refusal, refusal, "{len}");
+    }
 }
