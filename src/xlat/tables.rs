@@ -248,6 +248,31 @@ mod tests {
     }
 
     #[test]
+    fn nothing_else_is_translated() {
+        let rules = rules(u32::MAX, u32::MAX);
+        for kind in 0..=255 {
+            for code in 0..=255 {
+                let four = match kind {
+                    1 => code <= 4,
+                    2 | 3 => true,
+                    4 => code <= 1,
+                    _ => false,
+                };
+                let result = error_to_four(kind, code, [0; 4], &rules);
+                assert_eq!(result.is_ok(), four, "{kind}/{code}");
+                let six = match kind {
+                    3 => code <= 13 || code == 15,
+                    11 => true,
+                    12 => code == 0 || code == 2,
+                    _ => false,
+                };
+                let result = error_to_six(kind, code, [0; 4], 100, &rules);
+                assert_eq!(result.is_ok(), six, "{kind}/{code}");
+            }
+        }
+    }
+
+    #[test]
     fn pointers_go_to_the_field_of_the_same_meaning() {
         let to_four = |pointer: u32| match pointer {
             0 => Some(0),

@@ -444,3 +444,13 @@ fn extensions_move_behind_the_translated_quote() {
     let too_long = icmp(3, 1, [0, 34, 0, 0], &whole[..132]).over4(C4, A4);
     assert_eq!(refused(&too_long), Refusal::drop(Counter::IcmpextBig));
 }
+
+#[test]
+//= rfc7915#section-4.2
+//= type=test
+fn other_icmp_messages_are_dropped() {
+    for kind in (0..=255).filter(|kind| !matches!(kind, 0 | 3 | 4 | 5 | 8 | 11 | 12)) {
+        let refusal = refused(&icmp(kind, 0, [0; 4], &[0; 60]).over4(B4, A4));
+        assert_eq!(refusal, Refusal::drop(Counter::UnknownIcmp4Type), "{kind}");
+    }
+}

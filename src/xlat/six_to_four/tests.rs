@@ -392,3 +392,44 @@ fn extension_lengths_are_judged() {
     assert_eq!(kept[28 + 128..], whole[640..1060]);
     assert_eq!(kept[56..156], whole[48..148]);
 }
+
+#[test]
+//= rfc7915#section-5.2
+//= type=test
+fn other_icmp_messages_are_dropped() {
+    for kind in (0..=255).filter(|kind| !matches!(kind, 1..=4 | 128 | 129)) {
+        let refusal = refused(&icmp(kind, 0, [0; 4], &[0; 60]).over6(A6, B6));
+        assert_eq!(refusal, Refusal::drop(Counter::UnknownIcmp6Type), "{kind}");
+    }
+}
+
+#[test]
+fn ipsec_is_payload() {
+    for protocol in [50, 51] {
+        let result = translated(&raw6(A6, B6, protocol, b"secret"));
+        assert_eq!((result[9], &result[20..]), (protocol, &b"secret"[..]));
+        let fragment = [&fragment6(protocol, 1, 7)[..], b"secrets!"].concat();
+        let result = translated(&raw6(A6, B6, 44, &fragment));
+        assert_eq!((result[9], &result[20..]), (protocol, &b"secrets!"[..]));
+    }
+}
+
+#[test]
+fn fragments_do_not_depend_on_each_other() {
+    let fragment = |offset: u16, byte: u8| {
+        let bytes = [fragment6(17, offset | 1, 7), vec![byte; 16]].concat();
+        raw6(A6, B6, 44, &bytes)
+    };
+    let mut out = Output::new();
+    // The second one overlaps the first; the receiver is the one to notice.
+    for (offset, byte) in [(0, 1), (8, 2)] {
+        let bytes = fragment(offset, byte);
+        let packet = Packet6::parse(&bytes).unwrap();
+        six_to_four(&packet, &plan(None), &RULES, &mut out).unwrap();
+    }
+    for (packet, field) in out.packets().zip([0x2000, 0x2001]) {
+        assert_eq!(get16(packet, 6), Some(field));
+        assert_eq!(get16(packet, 4), Some(7));
+    }
+    assert_eq!(out.get(1).unwrap()[20..], [2; 16]);
+}
