@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Every test that `docs/conformance.md` names exists; and clauses that have no better place for
+//! a test than here.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use tylo::base::prefix::Pool6;
+
+/// Clause, what is asked, what is done, tests.
+const COLUMNS: usize = 4;
+/// Stands for tests that are still to be written.
+const TODO: &str = "TODO(siit)";
+
+#[test]
+fn every_clause_names_tests_that_exist() {
+    let text = fs::read_to_string(root().join("docs/conformance.md")).unwrap();
+    let complaints = complaints(&text);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert!(rows(&text).count() > 100, "the table was not found");
+}
+
+#[test]
+fn what_does_not_exist_is_found() {
+    let row = |tests: &str| format!("| 9.9 | asked | done | {tests} |\n");
+    for tests in [
+        "`wire::tests::headers_of_plain_packets_are_read`",
+        "`xlat::tables::tests::an_mtu_of_zero_is_guessed`",
+        "`wire::segments::tests::noise_is_no_segment`",
+        "`tests/conformance.rs::what_does_not_exist_is_found`",
+        "`tests/xlat_roundtrip.rs::there_and_back_from_ipv4`",
+        "`tests/netns/10-ping-http.sh`, `tests/layers.rs::imports_go_down_only`",
+    ] {
+        assert_eq!(complaints(&row(tests)), [""; 0], "{tests}");
+    }
+    for tests in [
+        "",
+        "none",
+        "wire::tests::headers_of_plain_packets_are_read",
+        "`wire::tests::banana`",
+        "`wire::tests::parsed6`",
+        "`wire::banana::headers_of_plain_packets_are_read`",
+        "`banana::tests::headers_of_plain_packets_are_read`",
+        "`headers_of_plain_packets_are_read`",
+        "`tests/conformance.rs::banana`",
+        "`tests/conformance.rs::complaints`",
+        "`tests/banana.rs::what_does_not_exist_is_found`",
+        "`tests/netns/99-banana.sh`",
+        "`tests/netns/lib.sh`",
+        "`tests/netns/10-ping-http.sh`, `tests/netns/99-banana.sh`",
+        "`tests/netns/10-ping-http.sh` |",
+    ] {
+        assert_eq!(complaints(&row(tests)).len(), 1, "{tests}");
+    }
+}
+
+/// The rows of all tables but their heads, with line numbers.
+fn rows(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
+    let lines = text.lines().enumerate();
+    lines.filter_map(|(number, line)| {
+        let inner = line.strip_prefix('|')?;
+        let inner = inner.strip_suffix('|').unwrap_or(inner);
+        let cells: Vec<_> = inner.split('|').map(str::trim).collect();
+        let head = cells[0] == "Clause" || cells[0].starts_with("---");
+        (!head).then_some((number + 1, cells))
+    })
+}
+
+/// What is wrong with the tables, line by line.
+fn complaints(text: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (line, cells) in rows(text) {
+        let [.., tests] = &cells[..] else { continue };
+        if cells.len() != COLUMNS || cells.iter().any(|cell| cell.is_empty()) {
+            complaints.push(format!(
+                "line {line}: not {COLUMNS} cells with something in each"
+            ));
+            continue;
+        }
+        for test in tests.split(", ").filter(|test| *test != TODO) {
+            let name = test.strip_prefix('`').and_then(|t| t.strip_suffix('`'));
+            if !name.is_some_and(exists) {
+                complaints.push(format!("line {line}: there is no test {test}"));
+            }
+        }
+    }
+    complaints
+}
+
+fn exists(name: &str) -> bool {
+    if let Some(script) = name.strip_prefix("tests/netns/") {
+        let list = fs::read_to_string(root().join("tests/netns.rs")).unwrap();
+        return root().join(name).is_file() && list.contains(&format!("\"{script}\""));
+    }
+    let Some((place, function)) = name.rsplit_once("::") else {
+        return false;
+    };
+    let file = match place.strip_prefix("tests/") {
+        Some(_) => Some(root().join(place)),
+        None => module(place),
+    };
+    let text = file.and_then(|file| fs::read_to_string(file).ok());
+    text.is_some_and(|text| is_test(&text, function))
+}
+
+/// The file of a module of the library; only a last `tests` may be inside the file of its parent.
+fn module(path: &str) -> Option<PathBuf> {
+    let file = |path: &str| {
+        let stem = root().join("src").join(path.replace("::", "/"));
+        let files = [stem.with_extension("rs"), stem.join("mod.rs")];
+        files.into_iter().find(|file| file.is_file())
+    };
+    file(path).or_else(|| file(path.strip_suffix("::tests")?))
+}
+
+/// Whether there is a function with this name and the attribute `test`, also inside `proptest!`.
+fn is_test(text: &str, function: &str) -> bool {
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let start = format!("fn {function}(");
+    let Some(at) = lines.iter().position(|line| line.starts_with(&start)) else {
+        return false;
+    };
+    let above = lines[..at].iter().rev();
+    above
+        .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
+        .any(|line| *line == "#[test]")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// One of each length.
+const PREFIXES: [&str; 6] = [
+    "2001:db8::/32",
+    "2001:db8:100::/40",
+    "2001:db8:122::/48",
+    "2001:db8:122:300::/56",
+    "2001:db8:122:344::/64",
+    "64:ff9b::/96",
+];
+
+fn pools() -> impl Iterator<Item = Pool6> {
+    PREFIXES
+        .iter()
+        .map(|prefix| Pool6::strict(prefix.parse().unwrap()).unwrap())
+}
+
+/// A host finds the prefix where the answer for `ipv4only.arpa` has one of the two addresses.
+//= rfc7050#section-3
+//= type=test
+#[test]
+fn the_addresses_of_ipv4only_arpa_show_the_prefix() {
+    for pool6 in pools() {
+        for last in [170, 171] {
+            let addr = Ipv4Addr::new(192, 0, 0, last);
+            let octets = pool6.embed(addr).octets();
+            // RFC 6052 section 2.2: where the address is, by the length of the prefix.
+            let len = usize::from(pool6.prefix().prefix_len() / 8);
+            let places = (len..).filter(|at| *at != 8 || len == 12).take(4);
+            let found: Vec<u8> = places.map(|at| octets[at]).collect();
+            assert_eq!(found, addr.octets(), "{pool6}");
+            let network = pool6.prefix().network().octets();
+            assert_eq!(octets[..len], network[..len], "{pool6}");
+        }
+    }
+}
+
+//= rfc6052#section-2.2
+//= type=test
+#[test]
+fn suffixes_and_bits_64_to_71_are_ignored() {
+    let addr = Ipv4Addr::new(192, 0, 2, 33);
+    for pool6 in pools() {
+        let len = usize::from(pool6.prefix().prefix_len() / 8);
+        let mut octets = pool6.embed(addr).octets();
+        let used = |at: usize| {
+            at < len
+                || (len..)
+                    .filter(|n| *n != 8 || len == 12)
+                    .take(4)
+                    .any(|n| n == at)
+        };
+        for at in (0..16).filter(|at| !used(*at)) {
+            assert_eq!(octets[at], 0, "{pool6} byte {at}");
+            octets[at] = 0xff;
+        }
+        assert_eq!(pool6.extract(Ipv6Addr::from(octets)), Some(addr), "{pool6}");
+    }
+}
