@@ -53,6 +53,10 @@ enum Load {
 struct Ends([IpAddr; 2]);
 
 impl Shape {
+    fn is_error(&self) -> bool {
+        matches!(self.load, Load::Error(..))
+    }
+
     fn build(&self, v6: bool, ends: &Ends) -> Vec<u8> {
         let Ends([src, dst]) = ends;
         let (protocol, payload) = self.payload(v6, ends);
@@ -329,20 +333,14 @@ proptest! {
 
     #[test]
     fn any_ipv4_packet_becomes_what_the_rfc_says(bits in any::<u8>(), shape in packets()) {
-        let from = match shape.load {
-            Load::Error(..) => C4,
-            _ => B4,
-        };
+        let from = if shape.is_error() { C4 } else { B4 };
         let bytes = shape.build(false, &Ends([from.into(), A4.into()]));
         packet4(&[&[bits][..], &bytes].concat());
     }
 
     #[test]
     fn any_ipv6_packet_becomes_what_the_rfc_says(bits in any::<u8>(), shape in packets()) {
-        let from = match shape.load {
-            Load::Error(..) => C6,
-            _ => A6,
-        };
+        let from = if shape.is_error() { C6 } else { A6 };
         let bytes = shape.build(true, &Ends([from.into(), B6.into()]));
         packet6(&[&[bits][..], &bytes].concat());
     }

@@ -8,7 +8,7 @@ mod judge;
 #[path = "../../src/wire/samples.rs"]
 mod samples;
 
-pub use judge::trial::{packet4, packet6, reply};
+use judge::trial;
 use samples::{
     A4, A6, B4, B6, C4, C6, fragment6, icmp, raw4, raw6, tcp, udp, with_flags4, with_options4,
 };
@@ -110,4 +110,19 @@ pub fn seeds_of_replies() -> Vec<Vec<u8>> {
     packets
         .map(|packet| [&head[..], &packet[1..]].concat())
         .collect()
+}
+
+/// A byte of circumstances, then an IPv4 packet.
+pub fn packet4(data: &[u8]) {
+    trial::packet4(data);
+}
+
+/// A byte of circumstances, then an IPv6 packet.
+pub fn packet6(data: &[u8]) {
+    trial::packet6(data);
+}
+
+/// Six bytes of the head of an ICMP error, then the packet it is about.
+pub fn reply(data: &[u8]) {
+    trial::reply(data);
 }

@@ -6,46 +6,46 @@
 
 use std::net::IpAddr;
 
-pub mod trial;
+pub(crate) mod trial;
 
 /// What the judge must know besides the two packets.
-pub struct Expected {
-    pub src: IpAddr,
-    pub dst: IpAddr,
+pub(crate) struct Expected {
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
     /// Addresses of the packet quoted in an ICMP error.
-    pub inner: [IpAddr; 2],
+    pub(crate) inner: [IpAddr; 2],
     /// IPv6 packets that may be fragmented are at most this long, in bytes.
-    pub mtu: usize,
+    pub(crate) mtu: usize,
     /// The kernel put the packet together before it came.
-    pub reassembled: bool,
+    pub(crate) reassembled: bool,
     /// Type of service or traffic class, if it is not kept.
-    pub tos: Option<u8>,
+    pub(crate) tos: Option<u8>,
 }
 
 /// An IP header, read without trust.
-pub struct Seen<'a> {
-    pub v6: bool,
-    pub tos: u8,
+pub(crate) struct Seen<'a> {
+    pub(crate) v6: bool,
+    pub(crate) tos: u8,
     /// Flow label of IPv6; flags and options of IPv4 are judged in place.
-    pub label: u32,
-    pub ttl: u8,
-    pub id: u32,
-    pub df: bool,
+    pub(crate) label: u32,
+    pub(crate) ttl: u8,
+    pub(crate) id: u32,
+    pub(crate) df: bool,
     /// Offset in bytes, and whether more fragments follow; also of atomic fragments.
-    pub fragment: Option<(usize, bool)>,
-    pub protocol: u8,
-    pub src: IpAddr,
-    pub dst: IpAddr,
+    pub(crate) fragment: Option<(usize, bool)>,
+    pub(crate) protocol: u8,
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
     /// As the header declares it, in bytes, from the transport header on.
-    pub declared: usize,
+    pub(crate) declared: usize,
     /// What is there of it.
-    pub payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
     /// Headers of IPv6 that have no counterpart, or options of IPv4.
-    pub extras: bool,
+    pub(crate) extras: bool,
 }
 
 /// Reads the header of a packet or of the start of one.
-pub fn look(bytes: &[u8]) -> Option<Seen<'_>> {
+pub(crate) fn look(bytes: &[u8]) -> Option<Seen<'_>> {
     match bytes.first()? >> 4 {
         4 => look4(bytes),
         6 => look6(bytes),
@@ -123,7 +123,7 @@ fn look6(bytes: &[u8]) -> Option<Seen<'_>> {
 }
 
 /// Panics unless `output` is what RFC 7915 makes of `input`.
-pub fn judge(input: &[u8], output: &[&[u8]], expected: &Expected) {
+pub(crate) fn judge(input: &[u8], output: &[&[u8]], expected: &Expected) {
     let from = look(input).expect("what was translated can be read");
     // Whatever lies behind the end of an IPv4 packet is not part of it.
     let to: Vec<Seen<'_>> = output.iter().map(|o| look(o).expect("readable")).collect();
@@ -321,7 +321,7 @@ fn is_error(seen: &Seen<'_>) -> bool {
 }
 
 /// Whether the checksum of the transport is right, over all of the payload.
-pub fn is_valid(seen: &Seen<'_>) -> bool {
+pub(crate) fn is_valid(seen: &Seen<'_>) -> bool {
     is_valid_for(seen, seen.payload)
 }
 
@@ -342,7 +342,7 @@ fn is_valid_for(seen: &Seen<'_>, payload: &[u8]) -> bool {
 }
 
 /// Word by word, as RFC 1071 section 4.1 explains it.
-pub fn sum(bytes: &[u8]) -> u16 {
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
     for pair in bytes.chunks(2) {
         sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
@@ -351,7 +351,7 @@ pub fn sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-pub fn word(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     let pair = bytes.get(at..at + 2)?;
     Some(u16::from_be_bytes([pair[0], pair[1]]))
 }

@@ -12,12 +12,12 @@ use tylo::xlat::{Plan, Rewrite, Rules, four_to_six, six_to_four};
 
 use super::{Expected, Seen, judge, look, sum};
 
-pub const A4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 33);
-pub const B4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
-pub const C4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
-pub const A6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0xa);
-pub const B6: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xcb00, 0x7107);
-pub const C6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0xc);
+pub(crate) const A4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 33);
+pub(crate) const B4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+pub(crate) const C4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+pub(crate) const A6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0xa);
+pub(crate) const B6: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xcb00, 0x7107);
+pub(crate) const C6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0xc);
 
 /// What a translation depends on, taken from the first byte of the input.
 struct Choice {
@@ -82,7 +82,7 @@ impl Choice {
 /// The first byte chooses the circumstances, the rest is an IPv4 packet.
 ///
 /// Says whether the packet was translated.
-pub fn packet4(data: &[u8]) -> bool {
+pub(crate) fn packet4(data: &[u8]) -> bool {
     let Some((bits, bytes)) = data.split_first() else {
         return false;
     };
@@ -130,11 +130,7 @@ pub fn packet4(data: &[u8]) -> bool {
 /// An IPv4 packet that was not split comes back with the same load.
 fn back_to_four(packet: &Packet4<'_>, bytes: &[u8]) {
     let choice = Choice::new(0);
-    let ports = match packet.l4 {
-        L4::Tcp { src, dst, .. } | L4::Udp { src, dst } => Some([src, dst]),
-        L4::Echo { identifier, .. } => Some([identifier; 2]),
-        _ => None,
-    };
+    let ports = ports(&packet.l4);
     let plan = Plan {
         outer: Rewrite {
             src: packet.src,
@@ -156,7 +152,7 @@ fn back_to_four(packet: &Packet4<'_>, bytes: &[u8]) {
 /// The first byte chooses the circumstances, the rest is an IPv6 packet.
 ///
 /// Says whether the packet was translated.
-pub fn packet6(data: &[u8]) -> bool {
+pub(crate) fn packet6(data: &[u8]) -> bool {
     let Some((bits, bytes)) = data.split_first() else {
         return false;
     };
@@ -195,11 +191,7 @@ pub fn packet6(data: &[u8]) -> bool {
 fn back_to_six(packet: &Packet6<'_>, four: &Packet4<'_>) {
     let mut rules = Choice::new(0).rules;
     rules.lowest_ipv6_mtu = u32::MAX;
-    let ports = match packet.l4 {
-        L4::Tcp { src, dst, .. } | L4::Udp { src, dst } => Some([src, dst]),
-        L4::Echo { identifier, .. } => Some([identifier; 2]),
-        _ => None,
-    };
+    let ports = ports(&packet.l4);
     let plan = Plan {
         outer: Rewrite {
             src: packet.src,
@@ -220,6 +212,15 @@ fn back_to_six(packet: &Packet6<'_>, four: &Packet4<'_>) {
         look(packet.bytes).expect("readable"),
     );
     compare(&from, &back);
+}
+
+/// What a plan says to keep them.
+fn ports<A>(l4: &L4<A>) -> Option<[u16; 2]> {
+    match *l4 {
+        L4::Tcp { src, dst, .. } | L4::Udp { src, dst } => Some([src, dst]),
+        L4::Echo { identifier, .. } => Some([identifier; 2]),
+        L4::Error { .. } | L4::Icmp { .. } | L4::Other | L4::LaterFragment => None,
+    }
 }
 
 fn compare(from: &Seen<'_>, back: &Seen<'_>) {
@@ -263,7 +264,7 @@ fn refused(bytes: &[u8], refusal: Refusal, out: &Output) {
 }
 
 /// Six bytes of an ICMP error's head, then the packet it is about.
-pub fn reply(data: &[u8]) {
+pub(crate) fn reply(data: &[u8]) {
     let Some((head, bytes)) = data.split_first_chunk::<6>() else {
         return;
     };
