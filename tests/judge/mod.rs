@@ -221,6 +221,11 @@ fn judge_fragmentation(from: &Seen<'_>, output: &[&[u8]], to: &[Seen<'_>], expec
 /// Nothing but ports, types, identifiers and checksums changes.
 fn judge_payload(from: &Seen<'_>, payload: &[u8]) {
     assert_eq!(from.payload.len(), payload.len());
+    judge_bytes(from, payload);
+}
+
+/// The same as far as both go.
+fn judge_bytes(from: &Seen<'_>, payload: &[u8]) {
     let first = from.fragment.is_none_or(|f| f.0 == 0);
     let may_change: &[usize] = match from.protocol {
         6 if first => &[0, 1, 2, 3, 16, 17],
@@ -287,21 +292,32 @@ fn judge_error(from: &Seen<'_>, to: &Seen<'_>, expected: &Expected) {
     // An IPv6 packet may be longer than any IPv4 packet.
     assert_eq!(inner_to.declared, inner_from.declared.min(65515));
 
-    let kind = to.payload[0];
-    let length = match (to.v6, kind) {
-        (true, 1 | 3) => usize::from(to.payload[4]) * 8,
-        (false, 3 | 11 | 12) => usize::from(to.payload[5]) * 4,
-        _ => 0,
-    };
+    let length = length_field(to);
     assert!(length == 0 || (length >= 128 && length < new.len()));
-    let quoted = inner_to.payload;
-    let same = quoted
-        .iter()
-        .zip(inner_from.payload)
-        .take_while(|(a, b)| a == b);
-    if inner_to.fragment.is_none() && !matches!(inner_to.protocol, 1 | 6 | 17 | 58) {
-        let least = quoted.len().min(inner_from.payload.len());
-        assert!(length != 0 || same.count() == least, "the quote is kept");
+    // Where the quote ends, its padding or an extension begins.
+    let end = |length: usize, all: &[u8]| if length == 0 { all.len() } else { length };
+    let old = &old[..end(length_field(from), old).min(old.len())];
+    let (inner_from, inner_to) = (look(old), look(&new[..end(length, new)]));
+    let (Some(inner_from), Some(inner_to)) = (inner_from, inner_to) else {
+        panic!("the quote is cut off");
+    };
+    judge_bytes(&inner_from, inner_to.payload);
+    let whole = |seen: &Seen<'_>| {
+        let fragment = seen.fragment.is_some_and(|f| f != (0, false));
+        seen.payload.len() == seen.declared && !fragment
+    };
+    let unchecked = inner_from.protocol == 17 && word(inner_from.payload, 6) == Some(0);
+    if whole(&inner_from) && whole(&inner_to) && !unchecked {
+        judge_checksum(&inner_from, &inner_to);
+    }
+}
+
+/// How long the quote with its padding is where an extension follows (RFC 4884), in bytes.
+fn length_field(error: &Seen<'_>) -> usize {
+    match (error.v6, error.payload[0]) {
+        (true, 1 | 3) => usize::from(error.payload[4]) * 8,
+        (false, 3 | 11 | 12) => usize::from(error.payload[5]) * 4,
+        _ => 0,
     }
 }
 
