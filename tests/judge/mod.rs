@@ -237,8 +237,10 @@ fn judge_bytes(from: &Seen<'_>, payload: &[u8]) {
         assert!(old == new || may_change.contains(&at), "byte {at}");
     }
     // A quoted header may declare less than is there.
-    if matches!(from.protocol, 1 | 58) && first && payload.len() >= 2 {
-        let expected = match (from.v6, from.payload[0]) {
+    if let (1 | 58, true, [old, ..], [kind, code, ..]) =
+        (from.protocol, first, from.payload, payload)
+    {
+        let expected = match (from.v6, *old) {
             (true, 128) => 8,
             (true, 129) => 0,
             (false, 8) => 128,
@@ -246,7 +248,7 @@ fn judge_bytes(from: &Seen<'_>, payload: &[u8]) {
             other => panic!("{other:?} must not be translated"),
         };
         // There is no other code.
-        assert_eq!(payload[..2], [expected, 0]);
+        assert_eq!((*kind, *code), (expected, 0));
     }
 }
 
