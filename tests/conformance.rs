@@ -11,8 +11,6 @@ use tylo::base::prefix::Pool6;
 
 /// Clause, what is asked, what is done, tests.
 const COLUMNS: usize = 4;
-/// Stands for tests that are still to be written.
-const TODO: &str = "TODO(siit)";
 
 #[test]
 fn every_clause_names_tests_that_exist() {
@@ -38,6 +36,7 @@ fn what_does_not_exist_is_found() {
     for tests in [
         "",
         "none",
+        "TODO(siit)",
         "wire::tests::headers_of_plain_packets_are_read",
         "`wire::tests::banana`",
         "`wire::tests::parsed6`",
@@ -79,7 +78,7 @@ fn complaints(text: &str) -> Vec<String> {
             ));
             continue;
         }
-        for test in tests.split(", ").filter(|test| *test != TODO) {
+        for test in tests.split(", ") {
             let name = test.strip_prefix('`').and_then(|t| t.strip_suffix('`'));
             if !name.is_some_and(exists) {
                 complaints.push(format!("line {line}: there is no test {test}"));
