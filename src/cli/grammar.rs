@@ -145,7 +145,7 @@ pub(crate) fn parse(
             return Ok(Invocation::Print(help::of_settings(who.flavour, &path)));
         }
         let token = token.map(|t| t.to_string_lossy().into_owned());
-        let setting = resolve(token.as_deref(), Setting::of(who.flavour))?;
+        let setting = resolve(token.as_deref(), Setting::known(who.flavour))?;
         path = format!("{path} {}", setting.key);
         key = Some(setting);
     }

@@ -101,7 +101,7 @@ pub(crate) fn of_settings(flavour: Flavour, path: &str) -> String {
     let mut text = format!(
         "Change a setting\n\nUsage: {path} SETTING [--force] VALUE\n\nSettings and values:\n"
     );
-    for setting in Setting::of(flavour) {
+    for setting in Setting::known(flavour) {
         line(&mut text, setting.key, kind(setting.kind));
     }
     text

@@ -93,6 +93,11 @@ impl Keyword for Setting {
     fn word(&self) -> &'static str {
         self.key
     }
+
+    /// Jool's abbreviations keep their meaning.
+    fn hidden(&self) -> bool {
+        self.extension
+    }
 }
 
 /// Why a word was not understood.

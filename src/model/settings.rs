@@ -7,13 +7,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Flavour, HairpinMode};
-use crate::base::prefix::{Pool6, Prefix4, Prefix6, PrefixError, SCOPED4};
-
-mod text;
-
+pub use self::error::SettingError;
+use self::text::{LONGEST, parse_bool, parse_plateaus};
 pub use self::text::{format_duration, parse_duration, parse_number};
-use self::text::{parse_bool, parse_plateaus};
+use super::{Flavour, HairpinMode};
+use crate::base::prefix::{Pool6, Prefix4, Prefix6, SCOPED4};
+
+mod error;
+mod text;
 
 /// What kind of value a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,51 +69,6 @@ impl Value {
     }
 }
 
-/// Why a value was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SettingError {
-    #[error("'{0}' is not a setting")]
-    Unknown(String),
-    #[error("'{0}' is neither true nor false (write true, false, 1, 0, yes, no, on or off)")]
-    Bool(String),
-    #[error("'{0}' is not a whole number")]
-    NotANumber(String),
-    #[error("'{0}' is out of range ({1}-{2})")]
-    Range(String, u64, u64),
-    #[error("'{0}' is not a duration; write [HH:[MM:]]SS[.mmm], for example 0:05:00")]
-    Duration(String),
-    #[error("the fraction of '{0}' must have three digits (milliseconds)")]
-    Millis(String),
-    #[error("the list of plateaus is empty; write numbers, for example 1500,1280,576")]
-    NoPlateaus,
-    #[error("{0} plateaus are too many (at most 64)")]
-    TooManyPlateaus(usize),
-    #[error("the list of plateaus holds nothing but zeroes")]
-    ZeroPlateaus,
-    #[error("'{0}' is not a hairpin mode (write off, simple or intrinsic)")]
-    Hairpin(String),
-    #[error(
-        "{0} intersects {1}, whose addresses never leave their link; choose another prefix or add --force"
-    )]
-    Scoped(Prefix4, Prefix4),
-    #[error(transparent)]
-    Prefix(#[from] PrefixError),
-    #[error("'{0}' does not take {1}")]
-    Kind(&'static str, &'static str),
-    #[error("{key} ({given}) is too small; the minimum is {minimum}")]
-    TooSmall {
-        key: &'static str,
-        given: String,
-        minimum: String,
-    },
-    #[error("a NAT64 instance needs pool6; it cannot be unset")]
-    Pool6Mandatory,
-    #[error(
-        "the pool6 of a NAT64 instance cannot be changed ({0} is in use); remove the instance and add it anew"
-    )]
-    Pool6Fixed(Pool6),
-}
-
 /// One row of the table of settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -120,6 +76,9 @@ pub struct Setting {
     pub kind: Kind,
     /// Whose it is; for others it does not exist.
     pub flavours: &'static [Flavour],
+    /// Jool does not have it: it can be set, but is not displayed where scripts expect what Jool
+    /// displays, and cannot be abbreviated.
+    pub extension: bool,
     get: fn(&Settings) -> Value,
     set: fn(&mut Settings, Value, Context) -> Result<(), SettingError>,
 }
@@ -171,6 +130,14 @@ pub struct Settings {
     pub ss_capacity: u32,
     pub ss_max_payload: u32,
     pub ss_max_sessions_per_packet: u32,
+    /// Most sessions there may be, of all protocols together; 0 is no limit.
+    pub maximum_sessions: u32,
+    /// Most sessions that the clients of one IPv6 prefix may have, of all protocols together,
+    /// whoever opened them; 0 is no limit. A mapping that is not static has a session, so that
+    /// this bounds mappings, too.
+    pub maximum_sessions_per_prefix: u32,
+    /// How many bits of an IPv6 address tell whose sessions are counted together.
+    pub source_prefix_length: u8,
 }
 
 impl Default for Settings {
@@ -208,6 +175,9 @@ impl Default for Settings {
             ss_capacity: 512,
             ss_max_payload: 1452,
             ss_max_sessions_per_packet: 36,
+            maximum_sessions: 0,
+            maximum_sessions_per_prefix: 0,
+            source_prefix_length: 64,
         }
     }
 }
@@ -233,15 +203,20 @@ impl Settings {
 }
 
 impl Setting {
-    /// Every setting of a flavour, in display order.
+    /// The settings of a flavour that Jool has as well, in display order.
     pub fn of(flavour: Flavour) -> impl Iterator<Item = &'static Self> + Clone {
+        Self::known(flavour).filter(|s| !s.extension)
+    }
+
+    /// Every setting of a flavour: those of [`Setting::of`], then the extensions.
+    pub fn known(flavour: Flavour) -> impl Iterator<Item = &'static Self> + Clone {
         SETTINGS
             .iter()
             .filter(move |s| s.flavours.contains(&flavour))
     }
 
     pub fn find(flavour: Flavour, key: &str) -> Option<&'static Self> {
-        Self::of(flavour).find(|s| s.key == key)
+        Self::known(flavour).find(|s| s.key == key)
     }
 
     pub fn value(&self, settings: &Settings) -> Value {
@@ -326,6 +301,7 @@ macro_rules! setting {
             key: $key,
             kind: Kind::Bool,
             flavours: $flavours,
+            extension: false,
             get: |s| Value::Bool(s.$field),
             set: |s, v, _| match v {
                 Value::Bool(v) => {
@@ -341,6 +317,7 @@ macro_rules! setting {
             key: $key,
             kind: Kind::Byte,
             flavours: $flavours,
+            extension: false,
             get: |s| Value::Number(s.$field.into()),
             set: |s, v, _| match v {
                 Value::Number(v) if v <= $max => {
@@ -357,6 +334,7 @@ macro_rules! setting {
             key: $key,
             kind: Kind::Number,
             flavours: $flavours,
+            extension: false,
             get: |s| Value::Number(s.$field),
             set: |s, v, _| match v {
                 Value::Number(v) => {
@@ -372,6 +350,7 @@ macro_rules! setting {
             key: $key,
             kind: Kind::Duration,
             flavours: $flavours,
+            extension: false,
             get: |s| Value::Duration(s.$field),
             set: |s, v, _| match v {
                 Value::Duration(v) => {
@@ -388,10 +367,6 @@ const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
-/// One cap for all durations, in milliseconds: far beyond any use, safe to add to any point in
-/// time, exact in JSON.
-const LONGEST: u64 = 1 << 53;
-
 /// RFC 1191 section 7.1, as Jool ships it.
 const DEFAULT_PLATEAUS: [u16; 11] = [
     65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68,
@@ -407,6 +382,7 @@ const SETTINGS: &[Setting] = &[
         key: "pool6",
         kind: Kind::Prefix6,
         flavours: ALL,
+        extension: false,
         get: |s| Value::Prefix6(s.pool6.map(|p| p.prefix())),
         set: set_pool6,
     },
@@ -414,6 +390,7 @@ const SETTINGS: &[Setting] = &[
         key: "lowest-ipv6-mtu",
         kind: Kind::Number,
         flavours: ALL,
+        extension: false,
         get: |s| Value::Number(s.lowest_ipv6_mtu),
         set: |s, v, _| {
             let Value::Number(mtu) = v else {
@@ -438,6 +415,7 @@ const SETTINGS: &[Setting] = &[
         key: "mtu-plateaus",
         kind: Kind::Plateaus,
         flavours: ALL,
+        extension: false,
         get: |s| Value::Plateaus(s.mtu_plateaus.clone()),
         set: |s, v, _| {
             let Value::Plateaus(mut list) = v else {
@@ -466,6 +444,7 @@ const SETTINGS: &[Setting] = &[
         key: "eam-hairpin-mode",
         kind: Kind::Hairpin,
         flavours: SIIT,
+        extension: false,
         get: |s| Value::Hairpin(s.eam_hairpin_mode),
         set: |s, v, _| {
             let Value::Hairpin(mode) = v else {
@@ -485,6 +464,7 @@ const SETTINGS: &[Setting] = &[
         key: "rfc6791v6-prefix",
         kind: Kind::Prefix6,
         flavours: SIIT,
+        extension: false,
         get: |s| Value::Prefix6(s.rfc6791v6_prefix),
         set: |s, v, _| {
             let Value::Prefix6(prefix) = v else {
@@ -498,6 +478,7 @@ const SETTINGS: &[Setting] = &[
         key: "rfc6791v4-prefix",
         kind: Kind::Prefix4,
         flavours: SIIT,
+        extension: false,
         get: |s| Value::Prefix4(s.rfc6791v4_prefix),
         set: |s, v, context| {
             let Value::Prefix4(prefix) = v else {
@@ -572,6 +553,29 @@ const SETTINGS: &[Setting] = &[
         ss_max_sessions_per_packet,
         Number
     ),
+    Setting {
+        extension: true,
+        ..setting!(NAT64, "maximum-sessions", maximum_sessions, Number)
+    },
+    Setting {
+        extension: true,
+        ..setting!(
+            NAT64,
+            "maximum-sessions-per-prefix",
+            maximum_sessions_per_prefix,
+            Number
+        )
+    },
+    Setting {
+        extension: true,
+        ..setting!(
+            NAT64,
+            "source-prefix-length",
+            source_prefix_length,
+            Byte,
+            128
+        )
+    },
 ];
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ fn every_default_can_be_set_again() {
             ..Settings::default()
         };
         let before = settings.clone();
-        for setting in Setting::of(flavour) {
+        for setting in Setting::known(flavour) {
             settings
                 .set(flavour, setting.key, setting.value(&before), false)
                 .unwrap();
@@ -121,4 +121,26 @@ fn plateaus_are_sorted_and_cleaned() {
         )
         .unwrap();
     assert_eq!(settings.mtu_plateaus, [1500, 600, 100]);
+}
+
+#[test]
+fn extensions_can_be_set_but_are_not_displayed() {
+    let mut settings = Settings::default();
+    for (key, text) in [
+        ("maximum-sessions", "1000000"),
+        ("maximum-sessions-per-prefix", "2000"),
+        ("source-prefix-length", "56"),
+    ] {
+        let setting = Setting::find(Flavour::Nat64, key).unwrap();
+        let value = setting.parse(text).unwrap();
+        assert_eq!(settings.set(Flavour::Nat64, key, value, false), Ok(()));
+        assert!(Setting::of(Flavour::Nat64).all(|s| s.key != key));
+        assert!(Setting::find(Flavour::Siit, key).is_none());
+    }
+    assert_eq!(settings.maximum_sessions, 1_000_000);
+    assert_eq!(settings.maximum_sessions_per_prefix, 2000);
+    assert_eq!(settings.source_prefix_length, 56);
+    let too_long = Value::Number(129);
+    let result = settings.set(Flavour::Nat64, "source-prefix-length", too_long, false);
+    assert_eq!(result, Err(SettingError::Range("129".to_owned(), 0, 128)));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Values as operators write them.
+//! How values of settings are written.
 
-use super::{LONGEST, SettingError};
+use super::SettingError;
 
 pub(super) fn parse_bool(text: &str) -> Result<bool, SettingError> {
     match text.to_ascii_lowercase().as_str() {
@@ -84,3 +84,7 @@ pub fn format_duration(ms: u64) -> String {
         format!("{clock}.{ms:03}")
     }
 }
+
+/// One cap for all durations, in milliseconds: far beyond any use, safe to add to any point in
+/// time, exact in JSON.
+pub(super) const LONGEST: u64 = 1 << 53;
