@@ -135,7 +135,7 @@ impl Stateful {
             mark: env.meta.mark,
             flags,
         };
-        let v4 = self.nat64.outbound(env.now, env.settings, flow)?;
+        let v4 = self.nat64.outbound(env.now, env.settings, env.meta.host, flow)?;
         let peer_port = match protocol {
             Protocol::Tcp | Protocol::Udp => remote.1,
             Protocol::Icmp => v4.port,
@@ -266,6 +266,7 @@ impl Stateful {
             v4,
             remote: Transport4::new(remote.0, remote.1),
             flags,
+            packet: &[],
         };
         let client = self.nat64.inbound(env.now, env.settings, flow)?;
         let peer_port = match protocol {

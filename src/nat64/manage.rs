@@ -2,9 +2,11 @@
 //! What operators and storage do to the tables: import and snapshot, pool4, static mappings,
 //! settings that changed.
 
+use super::pool4::HOST_PORTS;
 use super::pool4::Pool4;
+use super::sessions::{length, lifetimes};
 use super::table::BibId;
-use super::{Change, Mapping, Nat64, SessionState, length, lifetimes};
+use super::{Change, Mapping, Nat64, SessionState};
 use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::model::settings::Settings;
 
@@ -101,9 +103,16 @@ impl Nat64 {
         for protocol in purge {
             self.drop_orphans(*protocol);
         }
+        if purge.contains(&Protocol::Tcp) {
+            let pool4 = &self.pool4;
+            let packets = self.opens.take_if(|v4| !pool4.contains(Protocol::Tcp, v4));
+            self.unopened.extend(packets);
+        }
     }
 
     /// Adds a static mapping, or makes an existing one static.
+    ///
+    /// Without pool4, addresses are not looked at: the host's come and go.
     ///
     /// # Errors
     /// [`BibError::OutsidePool4`], [`BibError::Collision`], [`BibError::Full`].
@@ -113,7 +122,12 @@ impl Nat64 {
         v6: Transport6,
         v4: Transport4,
     ) -> Result<(), BibError> {
-        if !self.pool4.contains(protocol, v4) {
+        let ours = if self.pool4.is_empty() {
+            HOST_PORTS.min <= v4.port
+        } else {
+            self.pool4.contains(protocol, v4)
+        };
+        if !ours {
             return Err(BibError::OutsidePool4(protocol, v4));
         }
         let table = &mut self.tables[protocol.index()];
@@ -137,6 +151,10 @@ impl Nat64 {
             v4,
             is_static: true,
         }));
+        if protocol == Protocol::Tcp {
+            // Who knocked in vain knocks again, and is let in.
+            self.opens.take_if(|held| held == v4);
+        }
         Ok(())
     }
 
@@ -171,6 +189,9 @@ impl Nat64 {
             if !new.address_dependent_filtering {
                 table.forget_hosts();
             }
+            if new.maximum_sessions_per_prefix == 0 {
+                table.forget_prefixes();
+            }
             for &lifetime in lifetimes(protocol) {
                 let (before, after) = (length(old, lifetime), length(new, lifetime));
                 if before == after {
@@ -199,8 +220,12 @@ impl Nat64 {
         }
     }
 
-    fn purge(&mut self, protocol: Protocol, id: BibId) {
+    pub(super) fn purge(&mut self, protocol: Protocol, id: BibId) {
         let bib = self.tables[protocol.index()].purge_bib(id);
+        if protocol == Protocol::Tcp {
+            let packets = self.opens.take_mapping(bib.v4);
+            self.unopened.extend(packets);
+        }
         self.changes.push(Change::MappingGone {
             protocol,
             v4: bib.v4,

@@ -4,23 +4,28 @@
 //! Takes tuples and TCP flags and says which addresses a packet gets; never sees a byte of one.
 //! What the tables went through is gathered as [`Change`]s for whoever keeps a copy.
 
-use std::hash::Hasher;
+use std::net::Ipv4Addr;
 
-use siphasher::sip::SipHasher13;
-
-use self::pool4::Pool4;
-use self::table::{Bib, BibId, Session, SessionId, Table};
+use self::opens::Opens;
+use self::pool4::{HOST_PORTS, Pool4};
+use self::table::{Bib, Session, Table};
 use self::tcp::{Lifetime, Side};
 use crate::base::counters::Counter;
+use crate::base::host::Host;
 use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::model::settings::Settings;
 use crate::model::{PortRange, TcpState};
 use crate::wire::{IcmpReply, Refusal, TcpFlags, Verdict};
 
+mod allocate;
 pub mod manage;
+mod opens;
 pub mod pool4;
+mod sessions;
 pub mod table;
+mod tally;
 pub mod tcp;
+mod used;
 
 /// The state of one NAT64 instance.
 pub struct Nat64 {
@@ -28,6 +33,9 @@ pub struct Nat64 {
     tables: [Table; 3],
     changes: Vec<Change>,
     probes: Vec<Probe>,
+    opens: Opens,
+    unopened: Vec<Box<[u8]>>,
+    refused: Refused,
     key: [u8; 16],
     /// RFC 6056 algorithm 3: goes up with every candidate tried, whoever asked.
     counter: u64,
@@ -91,6 +99,17 @@ pub struct Probe {
     pub remote: Transport4,
 }
 
+/// Flows that were refused for want of room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// No free transport address in pool4 was found.
+    pub pool4: u64,
+    /// `maximum-sessions` was reached.
+    pub sessions: u64,
+    /// `maximum-sessions-per-prefix` was reached.
+    pub prefix: u64,
+}
+
 impl Nat64 {
     /// `key` seeds hashes and port selection; it should be random.
     pub fn new(key: [u8; 16]) -> Self {
@@ -99,6 +118,9 @@ impl Nat64 {
             tables: [Table::new(key), Table::new(key), Table::new(key)],
             changes: Vec::new(),
             probes: Vec::new(),
+            opens: Opens::default(),
+            unopened: Vec::new(),
+            refused: Refused::default(),
             key,
             counter: 0,
             exhausted: None,
@@ -113,6 +135,27 @@ impl Nat64 {
         &self.tables[protocol.index()]
     }
 
+    /// Whether a transport address is one that clients are hidden behind: that of any mark.
+    ///
+    /// Without pool4 it is one of the upper ports of the host's own addresses.
+    //= jool#pool4
+    pub fn covers(&self, host: &dyn Host, protocol: Protocol, v4: Transport4) -> bool {
+        if self.pool4.is_empty() {
+            HOST_PORTS.min <= v4.port && self.covers_address(host, v4.addr)
+        } else {
+            self.pool4.contains(protocol, v4)
+        }
+    }
+
+    /// Whether an address has transport addresses that clients are hidden behind.
+    pub fn covers_address(&self, host: &dyn Host, addr: Ipv4Addr) -> bool {
+        if self.pool4.is_empty() {
+            !addr.is_loopback() && host.is_local4(addr)
+        } else {
+            self.pool4.has_address(addr)
+        }
+    }
+
     /// Decides on a packet from IPv6: the transport address that `src6` is hidden behind.
     /// `flags` are given for TCP.
     ///
@@ -123,6 +166,7 @@ impl Nat64 {
         &mut self,
         now: Tick,
         settings: &Settings,
+        host: &dyn Host,
         flow: Outbound,
     ) -> Result<Transport4, Refusal> {
         let flow = Outbound {
@@ -132,11 +176,13 @@ impl Nat64 {
         let Outbound {
             protocol, client, ..
         } = flow;
-        let table = &self.tables[protocol.index()];
-        let bib = table.find_v6(client);
-        if self.pool4.set(protocol, flow.mark).is_none() {
+        if self.pool4.is_empty() {
+            self.drop_displaced(host, protocol, client);
+        } else if self.pool4.set(protocol, flow.mark).is_none() {
             return Err(Refusal::drop(Counter::MaskDomainNotFound));
         }
+        let table = &self.tables[protocol.index()];
+        let bib = table.find_v6(client);
         let session = bib.and_then(|bib| table.find_session(bib, flow.remote));
         if let (Some(bib), Some(session)) = (bib, session) {
             let v4 = table.bib(bib).v4;
@@ -150,30 +196,43 @@ impl Nat64 {
                 None => Err(Refusal::drop(Counter::Syn6Expected)),
             };
         }
-        let bib = match bib {
-            Some(bib) => bib,
-            None => self.map(settings, flow)?,
+        self.admit(settings, client.addr)?;
+        let (bib, state) = match bib {
+            Some(bib) => (bib, TcpState::V6Init),
+            None => match self.awaited(host, flow) {
+                Some(bib) => (bib, TcpState::Established),
+                None => (self.map(settings, host, flow)?, TcpState::V6Init),
+            },
         };
-        self.begin(now, settings, protocol, bib, flow.remote, TcpState::V6Init)?;
-        Ok(self.tables[protocol.index()].bib(bib).v4)
+        let v4 = self.tables[protocol.index()].bib(bib).v4;
+        let lifetime = match (protocol, state) {
+            (Protocol::Tcp, TcpState::Established) => Lifetime::TcpEstablished,
+            (Protocol::Tcp, _) => Lifetime::TcpTransitory,
+            (Protocol::Udp, _) => Lifetime::Udp,
+            (Protocol::Icmp, _) => Lifetime::Icmp,
+        };
+        self.begin(now, settings, protocol, bib, flow.remote, state, lifetime)?;
+        Ok(v4)
     }
 
-    /// Decides on a packet from IPv4: the client that `v4`, inside pool4, stands for.
+    /// Decides on a packet from IPv4: the client that `v4`, one of [ours](Self::covers), stands
+    /// for.
     ///
     /// # Errors
-    /// The packet must not be translated.
+    /// The packet must not be translated. It may be held back, see [`Nat64::drain_unopened`].
     //= rfc6146#section-3.5
     pub fn inbound(
         &mut self,
         now: Tick,
         settings: &Settings,
-        flow: Inbound,
+        flow: Inbound<'_>,
     ) -> Result<Transport6, Refusal> {
         let Inbound {
             protocol,
             v4,
             remote,
             flags,
+            packet,
         } = flow;
         let remote = peer(protocol, remote);
         let table = &mut self.tables[protocol.index()];
@@ -183,12 +242,16 @@ impl Nat64 {
                 (true, true) if settings.drop_externally_initiated_tcp => {
                     Refusal::drop(Counter::V4Syn)
                 }
-                (true, _) => Refusal::drop(Counter::Syn4Expected),
+                (true, true) => self.hold_unmapped(now, settings, flow),
+                (true, false) => Refusal::drop(Counter::Syn4Expected),
                 (false, _) => Refusal::accept(Counter::Bib4NotFound),
             });
         };
         let client = table.bib(bib).v6;
         if let Some(session) = table.find_session(bib, remote) {
+            if table.session(session).lifetime == Lifetime::TcpIncomingSyn {
+                return Err(Refusal::drop(Counter::SoExists));
+            }
             self.touch(now, settings, protocol, session, Side::V4, flags);
             return Ok(client);
         }
@@ -199,17 +262,31 @@ impl Nat64 {
             return Err(Refusal::drop(Counter::V4Syn));
         }
         //= rfc6146#section-3.5.1.2
-        if settings.address_dependent_filtering && !table.knows(bib, remote.addr) {
-            return Err(Refusal {
-                reason: Counter::Adf,
-                verdict: if tcp {
-                    Verdict::Drop
-                } else {
-                    Verdict::Reply(ADMINISTRATIVELY_PROHIBITED)
-                },
-            });
+        let stranger = settings.address_dependent_filtering && !table.knows(bib, remote.addr);
+        let lifetime = match protocol {
+            Protocol::Tcp if stranger => {
+                self.room_to_hold(settings)?;
+                Lifetime::TcpIncomingSyn
+            }
+            Protocol::Udp | Protocol::Icmp if stranger => {
+                return Err(Refusal {
+                    reason: Counter::Adf,
+                    verdict: Verdict::Reply(ADMINISTRATIVELY_PROHIBITED),
+                });
+            }
+            // A connection that is only half open lives as long as RFC 5382 REQ-5 has it: with
+            // TCP_INCOMING_SYN, an answer that takes longer than 6 s would find no session.
+            Protocol::Tcp => Lifetime::TcpTransitory,
+            Protocol::Udp => Lifetime::Udp,
+            Protocol::Icmp => Lifetime::Icmp,
+        };
+        self.admit(settings, client.addr)?;
+        let state = TcpState::V4Init;
+        self.begin(now, settings, protocol, bib, remote, state, lifetime)?;
+        if lifetime == Lifetime::TcpIncomingSyn {
+            self.opens.hold_session(v4, remote, packet);
+            return Err(Refusal::drop(Counter::Type2pkt));
         }
-        self.begin(now, settings, protocol, bib, remote, TcpState::V4Init)?;
         Ok(client)
     }
 
@@ -225,26 +302,9 @@ impl Nat64 {
         table.find_v4(v4).map(|bib| table.bib(bib).v6)
     }
 
-    /// Ends what is due, at most `budget` sessions; true when more is due.
-    //= rfc6146#section-3.5
-    pub fn expire(&mut self, now: Tick, settings: &Settings, budget: usize) -> bool {
-        let mut left = budget;
-        for protocol in Protocol::ALL {
-            for &lifetime in lifetimes(protocol) {
-                while let Some(id) = self.tables[protocol.index()].due(lifetime, now) {
-                    if left == 0 {
-                        return true;
-                    }
-                    left -= 1;
-                    self.expire_one(now, settings, protocol, id);
-                }
-            }
-        }
-        false
-    }
-
     pub fn next_deadline(&self) -> Option<Tick> {
-        self.tables.iter().filter_map(Table::next_deadline).min()
+        let sessions = self.tables.iter().filter_map(Table::next_deadline);
+        sessions.chain(self.opens.next_deadline()).min()
     }
 
     /// Takes what happened since the last call; `into` is emptied first.
@@ -258,160 +318,21 @@ impl Nat64 {
         std::mem::take(&mut self.probes)
     }
 
+    /// Takes the packets that were held back for a client that did not come: SYNs whose senders
+    /// get an ICMP error, port unreachable.
+    //= rfc6146#section-3.5.2.2
+    pub fn drain_unopened(&mut self) -> Vec<Box<[u8]>> {
+        std::mem::take(&mut self.unopened)
+    }
+
+    /// What was refused for want of room, since there is this instance.
+    pub const fn refused(&self) -> Refused {
+        self.refused
+    }
+
     /// The mark whose set ran out since the last call, if any did.
     pub fn take_exhausted(&mut self) -> Option<u32> {
         self.exhausted.take()
-    }
-
-    /// Chooses a transport address for a client that has none.
-    //= rfc6056#section-3.3.3
-    fn map(&mut self, settings: &Settings, flow: Outbound) -> Result<BibId, Refusal> {
-        let offset = self.offset(settings.f_args, flow);
-        let table = &mut self.tables[flow.protocol.index()];
-        let Some(set) = self.pool4.set(flow.protocol, flow.mark) else {
-            return Err(Refusal::drop(Counter::MaskDomainNotFound));
-        };
-        let limit = set.max_iterations().map_or(u64::MAX, u64::from);
-        let mut tries = 0;
-        let mut found = None;
-        for candidate in set.from_offset(offset) {
-            if tries == limit {
-                break;
-            }
-            tries += 1;
-            if table.find_v4(candidate).is_none() {
-                found = Some(candidate);
-                break;
-            }
-        }
-        self.counter = self.counter.wrapping_add(tries);
-        let id = found.and_then(|v4| table.add_bib(flow.client, v4, false));
-        let Some(id) = id else {
-            self.exhausted = Some(flow.mark);
-            return Err(Refusal::drop(match flow.protocol {
-                Protocol::Tcp => Counter::Unknown,
-                Protocol::Udp | Protocol::Icmp => Counter::Bib6NotFound,
-            }));
-        };
-        self.changes.push(Change::Mapping(Mapping {
-            protocol: flow.protocol,
-            v6: flow.client,
-            v4: table.bib(id).v4,
-            is_static: false,
-        }));
-        Ok(id)
-    }
-
-    /// RFC 6056's F(), of the fields that `f-args` selects, plus the counter.
-    fn offset(&self, f_args: u8, flow: Outbound) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        if f_args & 0b1000 != 0 {
-            hasher.write(&flow.client.addr.octets());
-        }
-        if f_args & 0b0100 != 0 {
-            hasher.write_u16(flow.client.port);
-        }
-        if f_args & 0b0010 != 0 {
-            hasher.write(&flow.remote.addr.octets());
-        }
-        if f_args & 0b0001 != 0 {
-            hasher.write_u16(flow.remote.port);
-        }
-        (hasher.finish() >> 1).wrapping_add(self.counter)
-    }
-
-    fn begin(
-        &mut self,
-        now: Tick,
-        settings: &Settings,
-        protocol: Protocol,
-        bib: BibId,
-        remote: Transport4,
-        state: TcpState,
-    ) -> Result<(), Refusal> {
-        let lifetime = match protocol {
-            Protocol::Tcp => Lifetime::TcpTransitory,
-            Protocol::Udp => Lifetime::Udp,
-            Protocol::Icmp => Lifetime::Icmp,
-        };
-        let deadline = now.after(length(settings, lifetime));
-        let table = &mut self.tables[protocol.index()];
-        let Some(id) = table.add_session(bib, remote, state, lifetime, deadline) else {
-            return Err(Refusal::drop(Counter::Enomem));
-        };
-        self.report(protocol, id);
-        Ok(())
-    }
-
-    /// A packet belongs to a session: its state moves on and it lives on.
-    fn touch(
-        &mut self,
-        now: Tick,
-        settings: &Settings,
-        protocol: Protocol,
-        id: SessionId,
-        side: Side,
-        flags: TcpFlags,
-    ) {
-        let table = &mut self.tables[protocol.index()];
-        let session = table.session(id);
-        let before = (session.state, session.lifetime);
-        let (state, restart) = match protocol {
-            Protocol::Tcp => {
-                let step = tcp::step(before.0, side, flags, settings.handle_rst_during_fin_rcv);
-                (step.state, step.restart)
-            }
-            Protocol::Udp => (before.0, Some(Lifetime::Udp)),
-            Protocol::Icmp => (before.0, Some(Lifetime::Icmp)),
-        };
-        if let Some(lifetime) = restart {
-            table.restart(id, lifetime, now.after(length(settings, lifetime)));
-        }
-        let session = table.session_mut(id);
-        session.state = state;
-        // A busy session is reported now and then, not with every packet.
-        let same = (state, session.lifetime) == before;
-        if !same || session.deadline.0.abs_diff(session.reported.0) >= REPORT_AFTER {
-            session.reported = session.deadline;
-            self.report(protocol, id);
-        }
-    }
-
-    fn report(&mut self, protocol: Protocol, id: SessionId) {
-        let table = &self.tables[protocol.index()];
-        let session = table.session(id);
-        let row = SessionState::of(protocol, table.bib_of(session), session);
-        self.changes.push(Change::Session(row));
-    }
-
-    fn expire_one(&mut self, now: Tick, settings: &Settings, protocol: Protocol, id: SessionId) {
-        let table = &mut self.tables[protocol.index()];
-        let session = table.session(id);
-        let established =
-            session.lifetime == Lifetime::TcpEstablished && session.state == TcpState::Established;
-        if established {
-            self.probes.push(Probe {
-                client: table.bib_of(session).v6,
-                remote: session.remote,
-            });
-            let deadline = now.after(length(settings, Lifetime::TcpTransitory));
-            table.restart(id, Lifetime::TcpTransitory, deadline);
-            let session = table.session_mut(id);
-            session.state = TcpState::Trans;
-            session.reported = deadline;
-            self.report(protocol, id);
-            return;
-        }
-        let (bib, session) = table.remove_session(id);
-        let v4 = table.bib(bib).v4;
-        self.changes.push(Change::SessionGone {
-            protocol,
-            v4,
-            remote: session.remote,
-        });
-        if table.drop_if_idle(bib).is_some() {
-            self.changes.push(Change::MappingGone { protocol, v4 });
-        }
     }
 }
 
@@ -430,12 +351,14 @@ pub struct Outbound {
 
 /// A packet from IPv4, as the tables see it.
 #[derive(Clone, Copy, Debug)]
-pub struct Inbound {
+pub struct Inbound<'a> {
     pub protocol: Protocol,
     /// The destination: a transport address of pool4.
     pub v4: Transport4,
     pub remote: Transport4,
     pub flags: TcpFlags,
+    /// What is kept, should the packet be held back.
+    pub packet: &'a [u8],
 }
 
 impl PortRange {
@@ -454,37 +377,6 @@ const fn peer(protocol: Protocol, remote: Transport4) -> Transport4 {
         Protocol::Icmp => Transport4::new(remote.addr, 0),
     }
 }
-
-/// The lifetimes that sessions of a protocol can be on.
-fn lifetimes(protocol: Protocol) -> &'static [Lifetime] {
-    match protocol {
-        Protocol::Tcp => &[
-            Lifetime::TcpEstablished,
-            Lifetime::TcpTransitory,
-            Lifetime::TcpIncomingSyn,
-        ],
-        Protocol::Udp => &[Lifetime::Udp],
-        Protocol::Icmp => &[Lifetime::Icmp],
-    }
-}
-
-/// How long a lifetime is, in milliseconds.
-//= rfc6146#section-4
-fn length(settings: &Settings, lifetime: Lifetime) -> u64 {
-    match lifetime {
-        Lifetime::TcpEstablished => settings.tcp_est_timeout,
-        Lifetime::TcpTransitory => settings.tcp_trans_timeout,
-        Lifetime::TcpIncomingSyn => TCP_INCOMING_SYN,
-        Lifetime::Udp => settings.udp_timeout,
-        Lifetime::Icmp => settings.icmp_timeout,
-    }
-}
-
-/// Milliseconds; RFC 6146 section 4.
-const TCP_INCOMING_SYN: u64 = 6_000;
-
-/// How far a deadline moves, in milliseconds, before that is worth a [`Change`].
-const REPORT_AFTER: u64 = 5_000;
 
 const ADMINISTRATIVELY_PROHIBITED: IcmpReply = IcmpReply {
     kind: 3,

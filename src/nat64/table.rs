@@ -9,14 +9,16 @@
 //! not static dies with its last session, no two entries share a transport address.
 
 use std::hash::{Hash, Hasher};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
+use super::tally::Tally;
 use super::tcp::Lifetime;
+use super::used::Used;
 use crate::base::{Tick, Transport4, Transport6};
 use crate::model::TcpState;
 
@@ -52,6 +54,13 @@ pub struct Session {
     sibling: Link,
 }
 
+impl Session {
+    /// Whether its remote address is one that the client talks to.
+    fn counts(&self) -> bool {
+        counts(self.lifetime)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Link {
     prev: u32,
@@ -64,14 +73,6 @@ struct Ends {
     last: u32,
 }
 
-/// How many sessions a BIB entry has with one IPv4 address; never 0.
-#[derive(Clone, Copy, Debug)]
-struct Host {
-    bib: u32,
-    addr: Ipv4Addr,
-    sessions: u32,
-}
-
 /// BIB and sessions of one protocol.
 pub struct Table {
     bibs: Slab<Bib>,
@@ -79,8 +80,11 @@ pub struct Table {
     by_v6: HashTable<u32>,
     by_v4: HashTable<u32>,
     by_peer: HashTable<u32>,
-    /// Made when first asked for: see [`Table::knows`].
-    hosts: Option<HashTable<Host>>,
+    used: Used,
+    /// Sessions of a BIB entry with an address. Made when first asked for: see [`Table::knows`].
+    hosts: Option<Tally<(u32, Ipv4Addr)>>,
+    /// Sessions of an IPv6 prefix, and how long those prefixes are; made when first asked for.
+    prefixes: Option<(u8, Tally<u128>)>,
     /// One list a lifetime.
     timers: [Ends; LIFETIMES],
     hasher: SipHasher13,
@@ -89,18 +93,21 @@ pub struct Table {
 impl Table {
     /// `key` makes the hashes unpredictable; strangers choose what is hashed.
     pub fn new(key: [u8; 16]) -> Self {
+        let hasher = SipHasher13::new_with_key(&key);
         Self {
             bibs: Slab::new(),
             sessions: Slab::new(),
             by_v6: HashTable::new(),
             by_v4: HashTable::new(),
             by_peer: HashTable::new(),
+            used: Used::new(hasher),
             hosts: None,
+            prefixes: None,
             timers: [Ends {
                 first: NONE,
                 last: NONE,
             }; LIFETIMES],
-            hasher: SipHasher13::new_with_key(&key),
+            hasher,
         }
     }
 
@@ -160,7 +167,8 @@ impl Table {
         found.copied().map(SessionId)
     }
 
-    /// Whether a BIB entry has a session with this address, whatever the port.
+    /// Whether a BIB entry has a session with this address, whatever the port. Sessions that only
+    /// wait for their client ([`Lifetime::TcpIncomingSyn`]) do not count.
     ///
     /// Strangers make us ask, so that the answer must not cost more the more sessions there are.
     /// The first question makes an index, which is kept up to date until [forgotten].
@@ -168,21 +176,46 @@ impl Table {
     /// [forgotten]: Self::forget_hosts
     pub fn knows(&mut self, bib: BibId, addr: Ipv4Addr) -> bool {
         let hosts = self.hosts.get_or_insert_with(|| {
-            let mut hosts = HashTable::new();
-            for (_, session) in &self.sessions {
-                greet(&mut hosts, &self.hasher, session.bib, session.remote.addr);
+            let mut hosts = Tally::new(self.hasher);
+            for (_, session) in self.sessions.iter().filter(|(_, s)| s.counts()) {
+                hosts.add((session.bib, session.remote.addr));
             }
             hosts
         });
-        let hash = hash_with(&self.hasher, &(bib.0, addr));
-        hosts
-            .find(hash, |h| h.bib == bib.0 && h.addr == addr)
-            .is_some()
+        hosts.get((bib.0, addr)) != 0
     }
 
     /// Gives back the memory that [`Table::knows`] needs.
     pub fn forget_hosts(&mut self) {
         self.hosts = None;
+    }
+
+    /// How many sessions there are of clients whose first `len` bits are those of `addr`.
+    ///
+    /// The first question about a length makes an index with a counter for every prefix that has
+    /// sessions, which is kept up to date until [forgotten](Self::forget_prefixes).
+    pub fn sessions_of_prefix(&mut self, addr: Ipv6Addr, len: u8) -> u32 {
+        if self.prefixes.as_ref().is_none_or(|(l, _)| *l != len) {
+            let mut prefixes = Tally::new(self.hasher);
+            for (_, session) in &self.sessions {
+                let client = self.bibs[session.bib as usize].v6.addr;
+                prefixes.add(prefix_of(client, len));
+            }
+            self.prefixes = Some((len, prefixes));
+        }
+        self.prefixes
+            .as_ref()
+            .map_or(0, |(_, prefixes)| prefixes.get(prefix_of(addr, len)))
+    }
+
+    /// Gives back the memory that [`Table::sessions_of_prefix`] needs.
+    pub fn forget_prefixes(&mut self) {
+        self.prefixes = None;
+    }
+
+    /// The first port of an address from `first` to `last` that no mapping has.
+    pub fn first_free(&self, addr: Ipv4Addr, first: u16, last: u16) -> Option<u16> {
+        self.used.first_free(addr, first, last)
     }
 
     /// Adds a mapping; `None` when either side belongs to another one or the table is full.
@@ -202,6 +235,7 @@ impl Table {
         };
         let id = self.bibs.vacant_key() as u32;
         slot.insert(id);
+        self.used.insert(v4);
         self.bibs.insert(Bib {
             v6,
             v4,
@@ -221,6 +255,7 @@ impl Table {
     /// Removes a mapping that has no sessions.
     fn remove_bib(&mut self, id: BibId) -> Bib {
         let bib = self.bibs.remove(id.0 as usize);
+        self.used.remove(bib.v4);
         let (hash6, hash4) = (self.hash(&bib.v6), self.hash(&bib.v4));
         if let Ok(found) = self.by_v6.find_entry(hash6, |i| *i == id.0) {
             found.remove();
@@ -281,8 +316,11 @@ impl Table {
             let session = &sessions[*i as usize];
             hash_with(hasher, &(session.bib, session.remote))
         });
-        if let Some(hosts) = &mut self.hosts {
-            greet(hosts, &self.hasher, bib.0, remote.addr);
+        if let Some(hosts) = self.hosts.as_mut().filter(|_| counts(lifetime)) {
+            hosts.add((bib.0, remote.addr));
+        }
+        if let Some((len, prefixes)) = &mut self.prefixes {
+            prefixes.add(prefix_of(self.bibs[bib.0 as usize].v6.addr, *len));
         }
         self.link_timer(id);
         Some(SessionId(id))
@@ -296,6 +334,14 @@ impl Table {
         }
         self.unlink_timer(id.0);
         let session = &mut self.sessions[id.0 as usize];
+        if let Some(hosts) = &mut self.hosts {
+            let key = (session.bib, session.remote.addr);
+            match (session.counts(), counts(lifetime)) {
+                (false, true) => hosts.add(key),
+                (true, false) => hosts.take(key),
+                (true, true) | (false, false) => {}
+            }
+        }
         session.lifetime = lifetime;
         session.deadline = deadline;
         self.link_timer(id.0);
@@ -377,8 +423,11 @@ impl Table {
         if let Ok(found) = self.by_peer.find_entry(hash, |i| *i == id) {
             found.remove();
         }
-        if let Some(hosts) = &mut self.hosts {
-            part(hosts, &self.hasher, session.bib, session.remote.addr);
+        if let Some(hosts) = self.hosts.as_mut().filter(|_| session.counts()) {
+            hosts.take((session.bib, session.remote.addr));
+        }
+        if let Some((len, prefixes)) = &mut self.prefixes {
+            prefixes.take(prefix_of(self.bibs[session.bib as usize].v6.addr, *len));
         }
         let Link { prev, next } = session.sibling;
         match self.sessions.get_mut(prev as usize) {
@@ -400,33 +449,17 @@ impl Table {
     }
 }
 
-/// Counts a session with a host.
-fn greet(hosts: &mut HashTable<Host>, hasher: &SipHasher13, bib: u32, addr: Ipv4Addr) {
-    let slot = hosts.entry(
-        hash_with(hasher, &(bib, addr)),
-        |h| h.bib == bib && h.addr == addr,
-        |h| hash_with(hasher, &(h.bib, h.addr)),
-    );
-    let new = Host {
-        bib,
-        addr,
-        sessions: 0,
-    };
-    slot.or_insert(new).into_mut().sessions += 1;
+fn counts(lifetime: Lifetime) -> bool {
+    lifetime != Lifetime::TcpIncomingSyn
 }
 
-/// Takes back what [`greet`] counted.
-fn part(hosts: &mut HashTable<Host>, hasher: &SipHasher13, bib: u32, addr: Ipv4Addr) {
-    let hash = hash_with(hasher, &(bib, addr));
-    if let Ok(mut found) = hosts.find_entry(hash, |h| h.bib == bib && h.addr == addr) {
-        found.get_mut().sessions -= 1;
-        if found.get().sessions == 0 {
-            found.remove();
-        }
-    }
+/// The first `len` bits of an address, at most 128; the others are zero.
+fn prefix_of(addr: Ipv6Addr, len: u8) -> u128 {
+    let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
+    u128::from(addr) & mask
 }
 
-fn hash_with(hasher: &SipHasher13, key: &impl Hash) -> u64 {
+pub(super) fn hash_with(hasher: &SipHasher13, key: &impl Hash) -> u64 {
     let mut hasher = *hasher;
     key.hash(&mut hasher);
     hasher.finish()
@@ -446,103 +479,4 @@ const UNLINKED: Link = Link {
 };
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table() -> Table {
-        Table::new([7; 16])
-    }
-
-    fn v6(port: u16) -> Transport6 {
-        Transport6::new("2001:db8::8".parse().unwrap(), port)
-    }
-
-    fn v4(port: u16) -> Transport4 {
-        Transport4::new("192.0.2.1".parse().unwrap(), port)
-    }
-
-    fn session(table: &mut Table, bib: BibId, port: u16, deadline: u64) -> SessionId {
-        table
-            .add_session(
-                bib,
-                v4(port),
-                TcpState::Established,
-                Lifetime::Udp,
-                Tick(deadline),
-            )
-            .unwrap()
-    }
-
-    #[test]
-    fn no_two_mappings_share_an_address() {
-        let mut table = table();
-        let id = table.add_bib(v6(1), v4(1), false).unwrap();
-        assert!(table.add_bib(v6(1), v4(2), false).is_none());
-        assert!(table.add_bib(v6(2), v4(1), false).is_none());
-        assert_eq!(table.find_v6(v6(1)), Some(id));
-        assert_eq!(table.find_v4(v4(1)), Some(id));
-        assert!(table.drop_if_idle(id).is_some());
-        assert_eq!(table.find_v6(v6(1)), None);
-        assert_eq!(table.find_v4(v4(1)), None);
-    }
-
-    #[test]
-    fn sessions_come_due_in_order_of_deadline() {
-        let mut table = table();
-        let bib = table.add_bib(v6(1), v4(1), false).unwrap();
-        let late = session(&mut table, bib, 30, 30);
-        let early = session(&mut table, bib, 10, 10);
-        let middle = session(&mut table, bib, 20, 20);
-        assert_eq!(table.due(Lifetime::Udp, Tick(9)), None);
-        assert_eq!(table.due(Lifetime::Udp, Tick(40)), Some(early));
-        table.restart(early, Lifetime::Udp, Tick(50));
-        assert_eq!(table.due(Lifetime::Udp, Tick(40)), Some(middle));
-        table.remove_session(middle);
-        assert_eq!(table.due(Lifetime::Udp, Tick(40)), Some(late));
-        assert_eq!(table.next_deadline(), Some(Tick(30)));
-        table.shift(Lifetime::Udp, 20, 5);
-        assert_eq!(table.next_deadline(), Some(Tick(15)));
-        table.remove_session(late);
-        assert!(table.drop_if_idle(bib).is_none(), "one session is left");
-        table.remove_session(early);
-        assert!(table.drop_if_idle(bib).is_some());
-        assert_eq!(table.next_deadline(), None);
-    }
-
-    #[test]
-    fn a_purged_mapping_takes_its_sessions_along() {
-        let mut table = table();
-        let bib = table.add_bib(v6(1), v4(1), true).unwrap();
-        let other = table.add_bib(v6(2), v4(2), false).unwrap();
-        for port in 0..100 {
-            session(&mut table, bib, port, port.into());
-        }
-        let kept = session(&mut table, other, 1, 1);
-        assert_eq!(table.session_count(), 101);
-        table.purge_bib(bib);
-        assert_eq!(table.session_count(), 1);
-        assert_eq!(table.find_session(other, v4(1)), Some(kept));
-        assert_eq!(table.due(Lifetime::Udp, Tick(9)), Some(kept));
-    }
-
-    #[test]
-    fn hosts_are_known_as_long_as_they_have_sessions() {
-        let mut table = table();
-        let bib = table.add_bib(v6(1), v4(1), false).unwrap();
-        let other = table.add_bib(v6(2), v4(2), false).unwrap();
-        let addr = v4(0).addr;
-        let before = session(&mut table, bib, 10, 10);
-        assert!(table.knows(bib, addr) && !table.knows(other, addr));
-        assert!(!table.knows(bib, Ipv4Addr::LOCALHOST));
-        let after = session(&mut table, bib, 20, 20);
-        table.remove_session(before);
-        assert!(table.knows(bib, addr));
-        table.remove_session(after);
-        assert!(!table.knows(bib, addr));
-        session(&mut table, other, 10, 10);
-        table.forget_hosts();
-        assert!(table.knows(other, addr));
-        table.purge_bib(other);
-        assert!(table.hosts.unwrap().is_empty());
-    }
-}
+mod tests;

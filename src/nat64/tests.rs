@@ -1,19 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The decisions of RFC 6146 without a packet.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use proptest::prelude::*;
-
 use super::manage::BibError;
 use super::*;
+use crate::base::host::Nameless;
 use crate::base::prefix::Prefix4;
 use crate::model::{MaxIterations, Pool4Entry};
+
+mod host;
+mod limits;
+mod model;
+mod opens;
+mod states;
 
 const SYN: TcpFlags = TcpFlags {
     syn: true,
     fin: false,
     rst: false,
+};
+const FIN: TcpFlags = TcpFlags {
+    syn: false,
+    fin: true,
+    rst: false,
+};
+const RST: TcpFlags = TcpFlags {
+    syn: false,
+    fin: false,
+    rst: true,
 };
 const ACK: TcpFlags = TcpFlags {
     syn: false,
@@ -59,12 +72,18 @@ fn out(protocol: Protocol, client: Transport6, remote: Transport4, flags: TcpFla
     }
 }
 
-fn inc(protocol: Protocol, remote: Transport4, v4: Transport4, flags: TcpFlags) -> Inbound {
+fn inc(
+    protocol: Protocol,
+    remote: Transport4,
+    v4: Transport4,
+    flags: TcpFlags,
+) -> Inbound<'static> {
     Inbound {
         protocol,
         v4,
         remote,
         flags,
+        packet: b"SYN",
     }
 }
 
@@ -82,6 +101,7 @@ fn a_client_keeps_its_address_towards_everybody() {
             .outbound(
                 Tick(0),
                 &settings,
+                &Nameless,
                 out(protocol, client(8, 5), server(1, 80), SYN),
             )
             .unwrap();
@@ -89,6 +109,7 @@ fn a_client_keeps_its_address_towards_everybody() {
             .outbound(
                 Tick(0),
                 &settings,
+                &Nameless,
                 out(protocol, client(8, 5), server(2, 81), SYN),
             )
             .unwrap();
@@ -112,7 +133,7 @@ fn what_nobody_asked_for_is_left_alone_or_dropped() {
         (Protocol::Udp, ACK, Counter::Bib4NotFound, Verdict::Accept),
         (Protocol::Icmp, ACK, Counter::Bib4NotFound, Verdict::Accept),
         (Protocol::Tcp, ACK, Counter::Syn4Expected, Verdict::Drop),
-        (Protocol::Tcp, SYN, Counter::Syn4Expected, Verdict::Drop),
+        (Protocol::Tcp, SYN, Counter::Type1pkt, Verdict::Drop),
     ] {
         let refusal = nat64
             .inbound(Tick(0), &settings, inc(protocol, server(1, 80), v4, flags))
@@ -121,7 +142,7 @@ fn what_nobody_asked_for_is_left_alone_or_dropped() {
     }
     let stray = out(Protocol::Tcp, client(8, 5), server(1, 80), ACK);
     assert_eq!(
-        reason(nat64.outbound(Tick(0), &settings, stray)),
+        reason(nat64.outbound(Tick(0), &settings, &Nameless, stray)),
         Counter::Syn6Expected
     );
     let marked = Outbound {
@@ -129,7 +150,7 @@ fn what_nobody_asked_for_is_left_alone_or_dropped() {
         ..out(Protocol::Udp, client(8, 5), server(1, 80), ACK)
     };
     assert_eq!(
-        reason(nat64.outbound(Tick(0), &settings, marked)),
+        reason(nat64.outbound(Tick(0), &settings, &Nameless, marked)),
         Counter::MaskDomainNotFound
     );
 }
@@ -141,7 +162,7 @@ fn a_silent_connection_is_probed_then_forgotten() {
     let (mut nat64, settings) = (nat64(), Settings::default());
     let (c, s) = (client(8, 5), server(1, 80));
     let v4 = nat64
-        .outbound(Tick(0), &settings, out(Protocol::Tcp, c, s, SYN))
+        .outbound(Tick(0), &settings, &Nameless, out(Protocol::Tcp, c, s, SYN))
         .unwrap();
     nat64
         .inbound(Tick(10), &settings, inc(Protocol::Tcp, s, v4, SYN))
@@ -163,6 +184,7 @@ fn a_silent_connection_is_probed_then_forgotten() {
         .outbound(
             Tick(20 + two_hours),
             &settings,
+            &Nameless,
             out(Protocol::Tcp, c, s, ACK),
         )
         .unwrap();
@@ -183,24 +205,26 @@ fn exhaustion_is_told_and_harms_no_session() {
             .outbound(
                 Tick(0),
                 &settings,
+                &Nameless,
                 out(Protocol::Udp, client(host, 5), server(1, 80), ACK),
             )
             .unwrap();
     }
     let eleventh = out(Protocol::Udp, client(11, 5), server(1, 80), ACK);
     assert_eq!(
-        reason(nat64.outbound(Tick(0), &settings, eleventh)),
+        reason(nat64.outbound(Tick(0), &settings, &Nameless, eleventh)),
         Counter::Bib6NotFound
     );
     assert_eq!(nat64.take_exhausted(), Some(0));
     assert_eq!(nat64.take_exhausted(), None);
+    assert_eq!(nat64.refused().pool4, 1);
     let known = out(Protocol::Udp, client(3, 5), server(2, 80), ACK);
-    assert!(nat64.outbound(Tick(0), &settings, known).is_ok());
+    assert!(nat64.outbound(Tick(0), &settings, &Nameless, known).is_ok());
     // When one expires, its port is free again.
     nat64.expire(Tick(settings.udp_timeout), &settings, 100);
     assert!(
         nat64
-            .outbound(Tick(settings.udp_timeout), &settings, eleventh)
+            .outbound(Tick(settings.udp_timeout), &settings, &Nameless, eleventh)
             .is_ok()
     );
 }
@@ -219,7 +243,7 @@ fn max_iterations_bounds_the_search() {
     let mut refused = 0;
     for host in 0..100 {
         let flow = out(Protocol::Udp, client(host, 5), server(1, 80), ACK);
-        refused += u32::from(nat64.outbound(Tick(0), &settings, flow).is_err());
+        refused += u32::from(nat64.outbound(Tick(0), &settings, &Nameless, flow).is_err());
     }
     assert_eq!(refused, 98);
 }
@@ -235,7 +259,7 @@ fn filters_do_what_they_say() {
         ..Settings::default()
     };
     let flow = out(Protocol::Udp, client(8, 5), server(1, 80), ACK);
-    let v4 = nat64.outbound(Tick(0), &settings, flow).unwrap();
+    let v4 = nat64.outbound(Tick(0), &settings, &Nameless, flow).unwrap();
     let stranger = nat64
         .inbound(
             Tick(0),
@@ -251,7 +275,7 @@ fn filters_do_what_they_say() {
     let other_port = inc(Protocol::Udp, server(1, 81), v4, ACK);
     assert!(nat64.inbound(Tick(0), &settings, other_port).is_ok());
     let flow = out(Protocol::Tcp, client(8, 5), server(1, 80), SYN);
-    let v4 = nat64.outbound(Tick(0), &settings, flow).unwrap();
+    let v4 = nat64.outbound(Tick(0), &settings, &Nameless, flow).unwrap();
     let syn = inc(Protocol::Tcp, server(1, 81), v4, SYN);
     assert_eq!(
         reason(nat64.inbound(Tick(0), &settings, syn)),
@@ -298,7 +322,7 @@ fn taking_addresses_away_takes_their_mappings_away_when_asked_to() {
     for purge in [&[][..], &Protocol::ALL] {
         let (mut nat64, settings) = (nat64(), Settings::default());
         let flow = out(Protocol::Udp, client(8, 5), server(1, 80), ACK);
-        nat64.outbound(Tick(0), &settings, flow).unwrap();
+        nat64.outbound(Tick(0), &settings, &Nameless, flow).unwrap();
         let mut pool4 = nat64.pool4().clone();
         pool4.remove(&entry(Protocol::Tcp, 0, 65535));
         nat64.set_pool4(pool4.clone(), purge);
@@ -316,7 +340,7 @@ fn taking_addresses_away_takes_their_mappings_away_when_asked_to() {
 fn lifetimes_follow_their_settings_at_once() {
     let (mut nat64, old) = (nat64(), Settings::default());
     let flow = out(Protocol::Udp, client(8, 5), server(1, 80), ACK);
-    nat64.outbound(Tick(1000), &old, flow).unwrap();
+    nat64.outbound(Tick(1000), &old, &Nameless, flow).unwrap();
     let new = Settings {
         udp_timeout: 120_000,
         ..old.clone()
@@ -327,16 +351,6 @@ fn lifetimes_follow_their_settings_at_once() {
 
 #[test]
 fn another_lifetime_with_the_same_end_is_told_as_well() {
-    const FIN: TcpFlags = TcpFlags {
-        syn: false,
-        fin: true,
-        rst: false,
-    };
-    const RST: TcpFlags = TcpFlags {
-        syn: false,
-        fin: false,
-        rst: true,
-    };
     let (mut nat64, mut changes) = (nat64(), Vec::new());
     let settings = Settings {
         handle_rst_during_fin_rcv: true,
@@ -344,7 +358,7 @@ fn another_lifetime_with_the_same_end_is_told_as_well() {
     };
     let (tcp, c, s) = (Protocol::Tcp, client(8, 5), server(1, 80));
     let flow = out(tcp, c, s, SYN);
-    let v4 = nat64.outbound(Tick(0), &settings, flow).unwrap();
+    let v4 = nat64.outbound(Tick(0), &settings, &Nameless, flow).unwrap();
     for (now, flags) in [(0, SYN), (0, FIN)] {
         let answer = inc(tcp, s, v4, flags);
         nat64.inbound(Tick(now), &settings, answer).unwrap();
@@ -358,182 +372,4 @@ fn another_lifetime_with_the_same_end_is_told_as_well() {
         panic!("{changes:?}");
     };
     assert_eq!(told.lifetime, Lifetime::TcpTransitory);
-}
-
-/// One step of a random history.
-#[derive(Clone, Debug)]
-enum Event {
-    Out(Protocol, u8, u16, u8, TcpFlags),
-    In(Protocol, u16, u8, TcpFlags),
-    Wait(u64),
-    Add(Protocol, u8, u16, u16),
-    Remove(Protocol, u16),
-    /// Other timeouts, in minutes, and another filter.
-    Configure(u64, bool),
-    Restart,
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    let protocol = || prop::sample::select(Protocol::ALL.to_vec());
-    let flags = || {
-        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(syn, fin, rst)| TcpFlags {
-            syn,
-            fin,
-            rst,
-        })
-    };
-    prop_oneof![
-        6 => (protocol(), 0u8..6, 0u16..3, 0u8..4, flags())
-            .prop_map(|(p, h, c, s, f)| Event::Out(p, h, c, s, f)),
-        6 => (protocol(), 61000u16..61012, 0u8..4, flags())
-            .prop_map(|(p, v, s, f)| Event::In(p, v, s, f)),
-        2 => prop::sample::select(vec![1, 3_000, 50_000, 200_000, 8_000_000]).prop_map(Event::Wait),
-        1 => (protocol(), 0u8..6, 0u16..3, 61000u16..61012).prop_map(|(p, h, c, v)| Event::Add(p, h, c, v)),
-        1 => (protocol(), 61000u16..61012).prop_map(|(p, v)| Event::Remove(p, v)),
-        1 => (2u64..20, any::<bool>()).prop_map(|(m, f)| Event::Configure(m, f)),
-        1 => Just(Event::Restart),
-    ]
-}
-
-proptest! {
-    /// A copy that only ever hears of changes agrees with the tables, the tables keep their
-    /// promises, and a restart from the copy changes nothing.
-    #[test]
-    fn any_history_keeps_the_promises(events in prop::collection::vec(event(), 1..300)) {
-        let (mut nat64, mut settings) = (nat64(), Settings::default());
-        let mut now = Tick(1);
-        let mut copy = Copy::default();
-        let mut changes = Vec::new();
-        for event in events {
-            match event {
-                Event::Out(p, h, c, s, f) => {
-                    let before = nat64.mapped_v4(p, client(h, c));
-                    let got = nat64.outbound(now, &settings, out(p, client(h, c), server(s, 80), f));
-                    if let (Some(before), Ok(got)) = (before, got) {
-                        prop_assert_eq!(before, got, "mappings do not move");
-                    }
-                }
-                Event::In(p, v, s, f) => {
-                    let v4 = Transport4::new([192, 0, 2, 1].into(), v);
-                    let mapped = nat64.mapped_v6(p, v4);
-                    let known = copy.knows(p, v4, server(s, 80));
-                    let got = nat64.inbound(now, &settings, inc(p, server(s, 80), v4, f));
-                    if settings.address_dependent_filtering && (p != Protocol::Tcp || f.syn) {
-                        prop_assert_eq!(got.is_ok(), known, "strangers stay outside");
-                    }
-                    if let Ok(got) = got {
-                        prop_assert_eq!(Some(got), mapped);
-                    }
-                }
-                Event::Wait(ms) => {
-                    now = now.after(ms);
-                    nat64.expire(now, &settings, usize::MAX);
-                    prop_assert!(nat64.next_deadline().is_none_or(|d| d > now));
-                }
-                Event::Add(p, h, c, v) => {
-                    let v4 = Transport4::new([192, 0, 2, 1].into(), v);
-                    let _ = nat64.bib_add(p, client(h, c), v4);
-                }
-                Event::Remove(p, v) => {
-                    let v4 = Transport4::new([192, 0, 2, 1].into(), v);
-                    let _ = nat64.bib_remove(p, None, Some(v4));
-                }
-                Event::Configure(minutes, filter) => {
-                    let new = Settings {
-                        udp_timeout: minutes * 60_000,
-                        tcp_trans_timeout: minutes * 120_000,
-                        address_dependent_filtering: filter,
-                        handle_rst_during_fin_rcv: filter,
-                        ..settings.clone()
-                    };
-                    nat64.retime(&settings, &new);
-                    settings = new;
-                }
-                Event::Restart => {
-                    let mut next = self::nat64();
-                    copy.restore(&mut next, now, &settings);
-                    nat64 = next;
-                }
-            }
-            nat64.drain_changes(&mut changes);
-            copy.follow(&changes);
-            copy.compare(&nat64)?;
-        }
-        nat64.expire(Tick(u64::MAX), &settings, usize::MAX);
-        nat64.expire(Tick(u64::MAX), &settings, usize::MAX);
-        for protocol in Protocol::ALL {
-            prop_assert_eq!(nat64.table(protocol).session_count(), 0);
-            prop_assert!(nat64.table(protocol).bibs().all(|bib| bib.is_static));
-        }
-    }
-}
-
-/// The simplest thing that could be a NAT64's memory.
-#[derive(Default)]
-struct Copy {
-    mappings: BTreeMap<(Protocol, Transport4), Mapping>,
-    sessions: BTreeMap<(Protocol, Transport4, Transport4), SessionState>,
-}
-
-impl Copy {
-    fn follow(&mut self, changes: &[Change]) {
-        for change in changes {
-            match change {
-                Change::Mapping(m) => {
-                    self.mappings.insert((m.protocol, m.v4), *m);
-                }
-                Change::MappingGone { protocol, v4 } => {
-                    self.mappings.remove(&(*protocol, *v4));
-                    self.sessions
-                        .retain(|(p, m, _), _| (p, m) != (protocol, v4));
-                }
-                Change::Session(s) => {
-                    self.sessions.insert((s.protocol, s.v4, s.remote), *s);
-                }
-                Change::SessionGone {
-                    protocol,
-                    v4,
-                    remote,
-                } => {
-                    self.sessions.remove(&(*protocol, *v4, *remote));
-                }
-            }
-        }
-    }
-
-    fn knows(&self, protocol: Protocol, v4: Transport4, remote: Transport4) -> bool {
-        self.sessions
-            .keys()
-            .any(|(p, m, r)| (*p, *m, r.addr) == (protocol, v4, remote.addr))
-    }
-
-    fn compare(&self, nat64: &Nat64) -> Result<(), TestCaseError> {
-        let mut other = Self::default();
-        other.follow(&nat64.snapshot());
-        prop_assert_eq!(&self.mappings, &other.mappings);
-        let keys = |c: &Self| c.sessions.keys().copied().collect::<BTreeSet<_>>();
-        prop_assert_eq!(keys(self), keys(&other));
-        for (key, theirs) in &other.sessions {
-            let ours = &self.sessions[key];
-            prop_assert_eq!((ours.state, ours.lifetime), (theirs.state, theirs.lifetime));
-            prop_assert!(ours.deadline.0.abs_diff(theirs.deadline.0) < REPORT_AFTER);
-            prop_assert!(self.mappings.contains_key(&(key.0, key.1)));
-        }
-        for protocol in Protocol::ALL {
-            let clients: BTreeSet<_> = nat64.table(protocol).bibs().map(|b| b.v6).collect();
-            prop_assert_eq!(clients.len(), nat64.table(protocol).bib_count());
-        }
-        Ok(())
-    }
-
-    fn restore(&self, nat64: &mut Nat64, now: Tick, settings: &Settings) {
-        for mapping in self.mappings.values() {
-            assert!(nat64.import_mapping(*mapping));
-        }
-        let mut sessions: Vec<_> = self.sessions.values().collect();
-        sessions.sort_by_key(|s| s.deadline);
-        for session in sessions {
-            assert!(nat64.import_session(now, settings, *session));
-        }
-    }
 }

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! Which ports of which IPv4 addresses are taken, one bit each.
+//!
+//! Finding a free port next to a hundred taken ones must not take a hundred questions. The bits
+//! of 64 ports are one word; a word of words tells which of 64 words are full, so that 4096 taken
+//! ports are passed in one step. Words that are all zero do not exist: an address costs nothing
+//! until it is used, and a full step stands for 4096 mappings, which bounds the steps by the size
+//! of the table.
+
+use std::net::Ipv4Addr;
+
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+
+use super::table::hash_with;
+use crate::base::Transport4;
+
+/// The transport addresses in use.
+pub(super) struct Used {
+    words: HashTable<Word>,
+    hasher: SipHasher13,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    addr: Ipv4Addr,
+    index: u16,
+    bits: u64,
+}
+
+impl Used {
+    pub(super) fn new(hasher: SipHasher13) -> Self {
+        Self {
+            words: HashTable::new(),
+            hasher,
+        }
+    }
+
+    pub(super) fn insert(&mut self, v4: Transport4) {
+        let (index, bit) = place(v4.port);
+        if self.set(v4.addr, index, bit) == u64::MAX {
+            let (index, bit) = place_full(index);
+            self.set(v4.addr, index, bit);
+        }
+    }
+
+    pub(super) fn remove(&mut self, v4: Transport4) {
+        let (index, bit) = place(v4.port);
+        if self.clear(v4.addr, index, bit) == u64::MAX {
+            let (index, bit) = place_full(index);
+            self.clear(v4.addr, index, bit);
+        }
+    }
+
+    /// The first free port of an address from `first` to `last`.
+    pub(super) fn first_free(&self, addr: Ipv4Addr, first: u16, last: u16) -> Option<u16> {
+        let mut port = u32::from(first);
+        while port <= last.into() {
+            let (index, bit) = place(port as u16);
+            let free = !self.word(addr, index) & (u64::MAX << bit);
+            if free != 0 {
+                let found = port - u32::from(bit) + free.trailing_zeros();
+                return u16::try_from(found).ok().filter(|port| *port <= last);
+            }
+            // On to the next word that is not full.
+            let (index, bit) = place_full(index);
+            let open = !self.word(addr, index) & (u64::MAX << bit);
+            let group = port & !(GROUP - 1);
+            port = match open.trailing_zeros() {
+                64 => group + GROUP,
+                // The word is not full: what is free in it lies before `port`.
+                same if same == u32::from(bit) => (port & !(WORD - 1)) + WORD,
+                other => group + other * WORD,
+            };
+        }
+        None
+    }
+
+    fn word(&self, addr: Ipv4Addr, index: u16) -> u64 {
+        let found = self.words.find(self.hash(addr, index), |w| {
+            w.addr == addr && w.index == index
+        });
+        found.map_or(0, |word| word.bits)
+    }
+
+    /// Sets a bit and says what the word is then.
+    fn set(&mut self, addr: Ipv4Addr, index: u16, bit: u8) -> u64 {
+        let hash = self.hash(addr, index);
+        let hasher = &self.hasher;
+        let slot = self.words.entry(
+            hash,
+            |w| w.addr == addr && w.index == index,
+            |w| hash_with(hasher, &(w.addr, w.index)),
+        );
+        let word = slot
+            .or_insert(Word {
+                addr,
+                index,
+                bits: 0,
+            })
+            .into_mut();
+        word.bits |= 1 << bit;
+        word.bits
+    }
+
+    /// Clears a bit and says what the word was before.
+    fn clear(&mut self, addr: Ipv4Addr, index: u16, bit: u8) -> u64 {
+        let hash = self.hash(addr, index);
+        let found = self
+            .words
+            .find_entry(hash, |w| w.addr == addr && w.index == index);
+        let Ok(mut found) = found else { return 0 };
+        let before = found.get().bits;
+        found.get_mut().bits &= !(1 << bit);
+        if found.get().bits == 0 {
+            found.remove();
+        }
+        before
+    }
+
+    fn hash(&self, addr: Ipv4Addr, index: u16) -> u64 {
+        hash_with(&self.hasher, &(addr, index))
+    }
+}
+
+/// The word and the bit of a port.
+const fn place(port: u16) -> (u16, u8) {
+    (port / WORD as u16, (port % WORD as u16) as u8)
+}
+
+/// The word and the bit that say whether a word is full.
+const fn place_full(index: u16) -> (u16, u8) {
+    (FULL + index / WORD as u16, (index % WORD as u16) as u8)
+}
+
+/// Ports a word.
+const WORD: u32 = 64;
+
+/// Ports a word of words.
+const GROUP: u32 = WORD * WORD;
+
+/// The index of the first word of words, behind those of ports.
+const FULL: u16 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn used() -> Used {
+        Used::new(SipHasher13::new_with_key(&[3; 16]))
+    }
+
+    #[test]
+    fn a_full_address_is_known_to_be_full() {
+        let (mut used, addr) = (used(), Ipv4Addr::new(192, 0, 2, 1));
+        for port in 0..=u16::MAX {
+            assert_eq!(used.first_free(addr, 0, u16::MAX), Some(port));
+            used.insert(Transport4::new(addr, port));
+        }
+        assert_eq!(used.first_free(addr, 0, u16::MAX), None);
+        let other = Ipv4Addr::new(192, 0, 2, 2);
+        assert_eq!(used.first_free(other, 7, u16::MAX), Some(7));
+        used.remove(Transport4::new(addr, 40_000));
+        assert_eq!(used.first_free(addr, 0, u16::MAX), Some(40_000));
+        assert_eq!(used.first_free(addr, 40_001, u16::MAX), None);
+        assert_eq!(used.first_free(addr, 0, 39_999), None);
+        for port in 0..=u16::MAX {
+            used.remove(Transport4::new(addr, port));
+        }
+        assert!(used.words.is_empty(), "what is not used costs nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn free_ports_are_found_as_by_counting(
+            spans in prop::collection::vec((any::<bool>(), any::<u16>(), 0u16..9000), 1..12),
+            questions in prop::collection::vec((any::<u16>(), any::<u16>()), 1..20),
+        ) {
+            let (mut used, addr) = (used(), Ipv4Addr::new(192, 0, 2, 1));
+            let mut model = BTreeSet::new();
+            for (add, first, more) in spans {
+                for port in first..=first.saturating_add(more) {
+                    if add {
+                        used.insert(Transport4::new(addr, port));
+                        model.insert(port);
+                    } else {
+                        used.remove(Transport4::new(addr, port));
+                        model.remove(&port);
+                    }
+                }
+            }
+            for (first, last) in questions {
+                let expected = (first..=last).find(|port| !model.contains(port));
+                prop_assert_eq!(used.first_free(addr, first, last), expected);
+            }
+        }
+    }
+}
