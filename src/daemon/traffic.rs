@@ -171,7 +171,7 @@ impl Traffic {
         for slot in self.slots().iter() {
             let mut instance = slot.lock();
             for (packet, verdict) in packets.iter().zip(verdicts.iter_mut()) {
-                if *verdict == Verdict::Accept && instance.concerns(packet.bytes) {
+                if *verdict == Verdict::Accept && instance.concerns(&self.host, packet.bytes) {
                     *verdict = self.handle(&mut instance, now, packet, out);
                 }
             }
@@ -190,7 +190,7 @@ impl Traffic {
         out: &mut Output,
     ) -> Verdict {
         let of = |flavour| slots.iter().filter(move |slot| slot.flavour == flavour);
-        if of(Flavour::Nat64).any(|slot| slot.lock().concerns(packet.bytes)) {
+        if of(Flavour::Nat64).any(|slot| slot.lock().concerns(&self.host, packet.bytes)) {
             return Verdict::Accept;
         }
         of(Flavour::Siit)

@@ -179,7 +179,7 @@ impl Instance {
     /// Whether the destination is one of this instance's: for packets that come without saying
     /// which instance they are for, by a route. Stateless translation never has such: what the
     /// kernel routes back to us has been through it already.
-    pub fn concerns(&self, packet: &[u8]) -> bool {
+    pub fn concerns(&self, host: &dyn Host, packet: &[u8]) -> bool {
         let Some(nat64) = self.nat64() else {
             return false;
         };
@@ -187,7 +187,7 @@ impl Instance {
             Some(6) => destination6(packet)
                 .zip(self.settings.pool6)
                 .is_some_and(|(dst, pool6)| pool6.contains(dst)),
-            Some(4) => destination4(packet).is_some_and(|dst| nat64.pool4().has_address(dst)),
+            Some(4) => destination4(packet).is_some_and(|dst| nat64.covers_address(host, dst)),
             _ => false,
         }
     }
@@ -250,12 +250,21 @@ impl Instance {
     }
 
     /// Ends at most `budget` sessions that are due; true when more are due. Probes of silent
-    /// connections are added to `out`.
+    /// connections are added to `out`, and errors to those who opened one in vain.
     pub fn expire(&mut self, now: Tick, budget: usize, out: &mut Output) -> bool {
         let now = self.clock(now);
         match &mut self.translator {
             Translator::Nat64(stateful) => stateful.expire(now, &self.settings, budget, out),
             Translator::Siit(_) => false,
+        }
+    }
+
+    /// The last that an instance has to say, before it goes: errors to those whose packets it
+    /// holds back are added to `out`.
+    pub fn close(&mut self, out: &mut Output) {
+        match &mut self.translator {
+            Translator::Nat64(stateful) => stateful.close(out),
+            Translator::Siit(_) => {}
         }
     }
 

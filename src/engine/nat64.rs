@@ -5,14 +5,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use etherparse::PacketBuilder;
 
-use super::{Env, destination4, destination6};
+use super::{Env, destination4, destination6, version};
 use crate::base::counters::Counter;
+use crate::base::host::Host;
 use crate::base::prefix::Pool6;
 use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::model::settings::Settings;
 use crate::nat64::{Inbound, Nat64, Outbound, Probe};
 use crate::wire::output::Output;
-use crate::wire::{Inner, InnerL4, L4, Packet4, Packet6, Refusal, TcpFlags};
+use crate::wire::{IcmpReply, Inner, InnerL4, L4, Packet4, Packet6, Refusal, TcpFlags, Verdict};
 use crate::xlat::{self, Plan, Rewrite};
 
 /// What a NAT64 instance has besides settings and counters.
@@ -39,6 +40,7 @@ impl Stateful {
         out: &mut Output,
     ) -> bool {
         let more = self.nat64.expire(now, settings, budget);
+        self.turn_away(out);
         let Some(pool6) = settings.pool6 else {
             return more;
         };
@@ -46,6 +48,23 @@ impl Stateful {
             write_probe(pool6, probe, out);
         }
         more
+    }
+
+    /// Ends all waiting: nobody will come any more.
+    pub(super) fn close(&mut self, out: &mut Output) {
+        self.nat64.release_held();
+        self.turn_away(out);
+    }
+
+    /// Tells those who waited in vain for a client that there is none.
+    //= rfc6146#section-3.5.2.2
+    fn turn_away(&mut self, out: &mut Output) {
+        for packet in self.nat64.drain_unopened() {
+            let reply = port_unreachable(&packet);
+            if let Some(error) = xlat::icmp::reply_to(&packet, reply) {
+                out.push_error(error);
+            }
+        }
     }
 
     pub(super) fn six(
@@ -97,24 +116,36 @@ impl Stateful {
         };
         let first = out.len();
         xlat::six_to_four(&packet, &plan, &env.rules(AMEND), out)?;
-        if !self.nat64.pool4().contains(protocol, peer) {
+        if !self.nat64.covers(env.meta.host, protocol, peer) {
             return Ok(());
         }
-        self.hairpin(env, first, out)
+        self.hairpin(env, bytes, first, out)
     }
 
     /// A packet for one of our own transport addresses goes through the other translation at
     /// once, as if it had come from IPv4.
     //= rfc6146#section-3.8
-    fn hairpin(&mut self, env: &Env<'_>, first: usize, out: &mut Output) -> Result<(), Refusal> {
+    fn hairpin(
+        &mut self,
+        env: &Env<'_>,
+        original: &[u8],
+        first: usize,
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         scratch.extend_from_slice(out.get(first).unwrap_or_default());
         out.truncate(first);
-        let result = self.four(env, &scratch, out);
+        let result = self.inward(env, &scratch, original, out);
         self.scratch = scratch;
         // The packet in hand is not the one that came: neither kernel nor sender would know it.
-        result.map_err(|refusal| Refusal::drop(refusal.reason))
+        result.map_err(|refusal| match refusal.reason == Counter::SoFull {
+            true => Refusal {
+                verdict: Verdict::Reply(port_unreachable(original)),
+                ..refusal
+            },
+            false => Refusal::drop(refusal.reason),
+        })
     }
 
     fn flow_out(
@@ -135,7 +166,9 @@ impl Stateful {
             mark: env.meta.mark,
             flags,
         };
-        let v4 = self.nat64.outbound(env.now, env.settings, env.meta.host, flow)?;
+        let v4 = self
+            .nat64
+            .outbound(env.now, env.settings, env.meta.host, flow)?;
         let peer_port = match protocol {
             Protocol::Tcp | Protocol::Udp => remote.1,
             Protocol::Icmp => v4.port,
@@ -190,10 +223,22 @@ impl Stateful {
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), Refusal> {
+        self.inward(env, bytes, bytes, out)
+    }
+
+    /// `original` is the packet as its sender knows it.
+    fn inward(
+        &mut self,
+        env: &Env<'_>,
+        bytes: &[u8],
+        original: &[u8],
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
+        let host = env.meta.host;
         let Some(pool6) = env.settings.pool6 else {
             return Err(Refusal::accept(Counter::Pool6Unset));
         };
-        if destination4(bytes).is_some_and(|dst| !self.nat64.pool4().has_address(dst)) {
+        if destination4(bytes).is_some_and(|dst| !self.nat64.covers_address(host, dst)) {
             return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
         let packet = Packet4::parse(bytes)?;
@@ -201,26 +246,25 @@ impl Stateful {
             return Err(Refusal::accept(Counter::FourSixSrc));
         }
         if let Some(refusal) = packet.refusal
-            && self.is_ours(&packet)
+            && self.is_ours(host, &packet)
         {
             return Err(refusal);
         }
         let plan = match packet.l4 {
-            L4::Tcp { src, dst, flags } => self.flow_in(
-                env,
-                pool6,
-                Protocol::Tcp,
-                (packet.src, src),
-                (packet.dst, dst),
-                flags,
-            )?,
+            L4::Tcp { src, dst, flags } => {
+                let (remote, v4) = ((packet.src, src), (packet.dst, dst));
+                let flow = inbound(Protocol::Tcp, remote, v4, flags, original);
+                self.flow_in(env, pool6, flow)?
+            }
             L4::Udp { src, dst } => {
                 let (remote, v4) = ((packet.src, src), (packet.dst, dst));
-                self.flow_in(env, pool6, Protocol::Udp, remote, v4, NO_FLAGS)?
+                let flow = inbound(Protocol::Udp, remote, v4, NO_FLAGS, original);
+                self.flow_in(env, pool6, flow)?
             }
             L4::Echo { identifier: id, .. } => {
                 let (remote, v4) = ((packet.src, id), (packet.dst, id));
-                self.flow_in(env, pool6, Protocol::Icmp, remote, v4, NO_FLAGS)?
+                let flow = inbound(Protocol::Icmp, remote, v4, NO_FLAGS, original);
+                self.flow_in(env, pool6, flow)?
             }
             L4::Error { inner, .. } => self.error_in(env, pool6, packet.src, &inner)?,
             L4::Icmp { .. } => return Err(Refusal::accept(Counter::UnknownIcmp4Type)),
@@ -231,7 +275,7 @@ impl Stateful {
     }
 
     /// Whether a packet to one of our addresses is for us and not for the host that shares it.
-    fn is_ours(&self, packet: &Packet4<'_>) -> bool {
+    fn is_ours(&self, host: &dyn Host, packet: &Packet4<'_>) -> bool {
         let (protocol, addr, port) = match packet.l4 {
             L4::Tcp { dst, .. } => (Protocol::Tcp, packet.dst, dst),
             L4::Udp { dst, .. } => (Protocol::Udp, packet.dst, dst),
@@ -244,38 +288,27 @@ impl Stateful {
             // Fragments do not say; whole messages of other kinds are the host's.
             L4::Icmp { .. } | L4::LaterFragment => return packet.fragment.is_some(),
         };
-        let v4 = Transport4::new(addr, port);
-        self.nat64.pool4().contains(protocol, v4)
+        self.nat64
+            .covers(host, protocol, Transport4::new(addr, port))
     }
 
     fn flow_in(
         &mut self,
         env: &Env<'_>,
         pool6: Pool6,
-        protocol: Protocol,
-        remote: (Ipv4Addr, u16),
-        v4: (Ipv4Addr, u16),
-        flags: TcpFlags,
+        flow: Inbound<'_>,
     ) -> Result<Plan<Ipv6Addr>, Refusal> {
-        let v4 = Transport4::new(v4.0, v4.1);
-        if !self.nat64.pool4().contains(protocol, v4) {
+        if !self.nat64.covers(env.meta.host, flow.protocol, flow.v4) {
             return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
-        let flow = Inbound {
-            protocol,
-            v4,
-            remote: Transport4::new(remote.0, remote.1),
-            flags,
-            packet: &[],
-        };
         let client = self.nat64.inbound(env.now, env.settings, flow)?;
-        let peer_port = match protocol {
-            Protocol::Tcp | Protocol::Udp => remote.1,
+        let peer_port = match flow.protocol {
+            Protocol::Tcp | Protocol::Udp => flow.remote.port,
             Protocol::Icmp => client.port,
         };
         Ok(Plan {
             outer: Rewrite {
-                src: pool6.embed(remote.0),
+                src: pool6.embed(flow.remote.addr),
                 dst: client.addr,
                 ports: Some([peer_port, client.port]),
             },
@@ -294,7 +327,7 @@ impl Stateful {
     ) -> Result<Plan<Ipv6Addr>, Refusal> {
         let (protocol, src, dst) = inner_ports(inner)?;
         let v4 = Transport4::new(inner.src, src);
-        if !self.nat64.pool4().contains(protocol, v4) {
+        if !self.nat64.covers(env.meta.host, protocol, v4) {
             return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
         let Some(client) = self.nat64.mapped_v6(protocol, v4) else {
@@ -321,6 +354,35 @@ impl Stateful {
                 ports: Some([client.port, peer_port]),
             }),
         })
+    }
+}
+
+const fn inbound(
+    protocol: Protocol,
+    remote: (Ipv4Addr, u16),
+    v4: (Ipv4Addr, u16),
+    flags: TcpFlags,
+    packet: &[u8],
+) -> Inbound<'_> {
+    Inbound {
+        protocol,
+        v4: Transport4::new(v4.0, v4.1),
+        remote: Transport4::new(remote.0, remote.1),
+        flags,
+        packet,
+    }
+}
+
+/// In the words of the packet's own family.
+fn port_unreachable(packet: &[u8]) -> IcmpReply {
+    let (kind, code) = match version(packet) {
+        Some(6) => (1, 4),
+        _ => (3, 3),
+    };
+    IcmpReply {
+        kind,
+        code,
+        rest: [0; 4],
     }
 }
 

@@ -304,11 +304,23 @@ fn expiry_takes_portions() {
 #[test]
 fn a_packet_without_a_queue_finds_its_instance() {
     let rig = Rig::new();
-    assert!(rig.instance.concerns(&udp([1, 2], b"").over6(A6, B6)));
-    assert!(!rig.instance.concerns(&udp([1, 2], b"").over6(A6, C6)));
-    assert!(rig.instance.concerns(&udp([1, 2], b"").over4(B4, POOL4)));
-    assert!(!rig.instance.concerns(&udp([1, 2], b"").over4(POOL4, B4)));
-    assert!(!rig.instance.concerns(&[0x60]) && !rig.instance.concerns(&[]));
+    assert!(
+        rig.instance
+            .concerns(&Nameless, &udp([1, 2], b"").over6(A6, B6))
+    );
+    assert!(
+        !rig.instance
+            .concerns(&Nameless, &udp([1, 2], b"").over6(A6, C6))
+    );
+    assert!(
+        rig.instance
+            .concerns(&Nameless, &udp([1, 2], b"").over4(B4, POOL4))
+    );
+    assert!(
+        !rig.instance
+            .concerns(&Nameless, &udp([1, 2], b"").over4(POOL4, B4))
+    );
+    assert!(!rig.instance.concerns(&Nameless, &[0x60]) && !rig.instance.concerns(&Nameless, &[]));
 }
 
 /// Two workers share an instance; the one that waited for it brings an older time.
@@ -440,4 +452,102 @@ impl Random {
     fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
+}
+
+/// Who was sent an ICMP error last, its type and its code.
+fn told(rig: &Rig) -> Vec<(std::net::IpAddr, u8, u8)> {
+    let errors = rig.out.errors().iter();
+    errors.map(|e| (e.to, e.message[0], e.message[1])).collect()
+}
+
+//= rfc6146#section-3.5.2.2
+//= type=test
+#[test]
+fn who_opens_a_connection_in_vain_is_told() {
+    let mut rig = Rig::new().with(|s| s.maximum_simultaneous_opens = 1);
+    let syn = tcp([80, 61500], SYN, b"").over4(B4, POOL4);
+    assert_eq!(rig.handle(&syn), Outcome::Dropped(Counter::Type1pkt));
+    assert_eq!(rig.handle(&syn), Outcome::Dropped(Counter::SoExists));
+    assert_eq!(told(&rig), []);
+    let other = tcp([81, 61500], SYN, b"").over4(B4, POOL4);
+    assert_eq!(rig.handle(&other), Outcome::Dropped(Counter::SoFull));
+    assert_eq!(told(&rig), [(B4.into(), 3, 3)]);
+    rig.out.clear();
+    let late = rig.now.after(6_000);
+    rig.instance.expire(late, 10, &mut rig.out);
+    assert_eq!(told(&rig), [(B4.into(), 3, 3)]);
+    let quoted = &rig.out.errors()[0].message[8..];
+    assert_eq!(quoted, syn, "as it came");
+    // An instance that goes does not leave anybody waiting.
+    assert_eq!(rig.handle(&syn), Outcome::Dropped(Counter::Type1pkt));
+    rig.instance.close(&mut rig.out);
+    assert_eq!(told(&rig), [(B4.into(), 3, 3)]);
+}
+
+//= rfc6146#section-3.8
+//= type=test
+#[test]
+fn a_client_that_opens_a_connection_to_another_in_vain_is_told_in_its_language() {
+    let mut rig = Rig::new().with(|s| s.maximum_simultaneous_opens = 1);
+    let pool6 = rig.instance.settings().pool6.unwrap();
+    let syn = tcp([4000, 61500], SYN, b"").over6(A6, pool6.embed(POOL4));
+    assert_eq!(rig.handle(&syn), Outcome::Dropped(Counter::Type1pkt));
+    assert!(rig.out.is_empty());
+    let second = tcp([4001, 61500], SYN, b"").over6(A6, pool6.embed(POOL4));
+    assert_eq!(rig.handle(&second), Outcome::Dropped(Counter::SoFull));
+    assert_eq!(told(&rig), [(A6.into(), 1, 4)]);
+    rig.out.clear();
+    let late = rig.now.after(6_000);
+    rig.instance.expire(late, 10, &mut rig.out);
+    assert_eq!(told(&rig), [(A6.into(), 1, 4)]);
+    assert_eq!(rig.out.errors()[0].message[8..], syn);
+}
+
+/// A host with one IPv4 address.
+struct OneAddress;
+
+impl Host for OneAddress {
+    fn is_local4(&self, addr: Ipv4Addr) -> bool {
+        addr == POOL4
+    }
+
+    fn source4(&self, _: Ipv4Addr) -> Option<Ipv4Addr> {
+        Some(POOL4)
+    }
+
+    fn source6(&self, _: Ipv6Addr) -> Option<Ipv6Addr> {
+        None
+    }
+}
+
+//= jool#pool4
+//= type=test
+#[test]
+fn without_pool4_the_gateway_lends_its_own_address() {
+    let mut rig = Rig::new();
+    let nat64 = rig.instance.nat64_mut().unwrap();
+    nat64.set_pool4(Pool4::default(), &[]);
+    let meta = Meta {
+        host: &OneAddress,
+        ..META
+    };
+    let mut handle = |packet: &[u8]| {
+        rig.out.clear();
+        let outcome = rig.instance.handle(rig.now, &meta, packet, &mut rig.out);
+        (outcome, rig.out.get(0).map(<[u8]>::to_vec))
+    };
+    let (_, out) = handle(&udp([4000, 53], b"?").over6(A6, B6));
+    let out = out.unwrap();
+    assert_eq!(addr4(&out, 12), POOL4);
+    let mapped = port(&out, 20);
+    assert!(mapped >= 61_001);
+    let (_, back) = handle(&udp([53, mapped], b"!").over4(B4, POOL4));
+    assert_eq!(addr6(&back.unwrap(), 24), A6);
+    let (outcome, _) = handle(&udp([53, 61_000], b"!").over4(B4, POOL4));
+    assert_eq!(outcome, Outcome::NotOurs(Counter::Pool4Mismatch));
+    let (outcome, _) = handle(&udp([53, mapped], b"!").over4(B4, ROUTER4));
+    assert_eq!(outcome, Outcome::NotOurs(Counter::Pool4Mismatch));
+    let to_us = udp([53, mapped], b"!").over4(B4, POOL4);
+    assert!(rig.instance.concerns(&OneAddress, &to_us));
+    assert!(!rig.instance.concerns(&Nameless, &to_us));
 }

@@ -370,7 +370,7 @@ fn a_stateless_instance_has_no_state() {
     assert_eq!(rig.instance.flavour(), Flavour::Siit);
     assert!(rig.instance.nat64().is_none() && rig.instance.nat64_mut().is_none());
     assert!(
-        !rig.instance.concerns(&packet),
+        !rig.instance.concerns(&crate::base::host::Nameless, &packet),
         "what comes by a route is not for it"
     );
     assert!(!rig.instance.expire(Tick(u64::MAX), 10, &mut rig.out));
