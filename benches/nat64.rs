@@ -31,6 +31,7 @@ const NOW: Tick = Tick(1_000);
 
 fn main() {
     memory();
+    growth();
     divan::main();
 }
 
@@ -43,6 +44,37 @@ fn memory() {
     let each = (after - before) / MILLION as usize;
     println!("{each} bytes a UDP session with its own mapping, of a million");
     drop(nat64);
+}
+
+/// Prints how long a burst of new sessions takes at most while the tables grow to two millions:
+/// packets wait that long.
+fn growth() {
+    let mut gateway = Gateway::new(pool(20, None));
+    let mut longest = (0, 0);
+    for first in (0..2 * MILLION).step_by(BURST as usize) {
+        let begin = cpu_time();
+        for number in first..first + BURST {
+            gateway.speak(number);
+        }
+        longest = longest.max((cpu_time() - begin, first));
+        gateway.drain();
+    }
+    let (time, first) = longest;
+    println!(
+        "{} us for the slowest burst of {BURST} new sessions up to two millions, behind {first}",
+        time / 1000
+    );
+}
+
+/// Nanoseconds that this thread was running; others on the machine do not count.
+fn cpu_time() -> i64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // Safety: the kernel writes to what is lent for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
 /// New sessions of new clients, into an empty table and on top of a million.

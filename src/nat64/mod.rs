@@ -22,6 +22,7 @@ pub mod manage;
 mod opens;
 pub mod pool4;
 mod sessions;
+mod shards;
 pub mod table;
 mod tally;
 pub mod tcp;

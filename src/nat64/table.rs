@@ -11,11 +11,11 @@
 use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
+use super::shards::Shards;
 use super::tally::Tally;
 use super::tcp::Lifetime;
 use super::used::Used;
@@ -77,9 +77,9 @@ struct Ends {
 pub struct Table {
     bibs: Slab<Bib>,
     sessions: Slab<Session>,
-    by_v6: HashTable<u32>,
-    by_v4: HashTable<u32>,
-    by_peer: HashTable<u32>,
+    by_v6: Shards<u32>,
+    by_v4: Shards<u32>,
+    by_peer: Shards<u32>,
     used: Used,
     /// Sessions of a BIB entry with an address. Made when first asked for: see [`Table::knows`].
     hosts: Option<Tally<(u32, Ipv4Addr)>>,
@@ -97,9 +97,9 @@ impl Table {
         Self {
             bibs: Slab::new(),
             sessions: Slab::new(),
-            by_v6: HashTable::new(),
-            by_v4: HashTable::new(),
-            by_peer: HashTable::new(),
+            by_v6: Shards::new(),
+            by_v4: Shards::new(),
+            by_peer: Shards::new(),
             used: Used::new(hasher),
             hosts: None,
             prefixes: None,
@@ -146,21 +146,26 @@ impl Table {
     }
 
     pub fn find_v6(&self, v6: Transport6) -> Option<BibId> {
+        let hash = self.hash(&v6);
         let found = self
             .by_v6
-            .find(self.hash(&v6), |i| self.bibs[*i as usize].v6 == v6);
+            .of(hash)
+            .find(hash, |i| self.bibs[*i as usize].v6 == v6);
         found.copied().map(BibId)
     }
 
     pub fn find_v4(&self, v4: Transport4) -> Option<BibId> {
+        let hash = self.hash(&v4);
         let found = self
             .by_v4
-            .find(self.hash(&v4), |i| self.bibs[*i as usize].v4 == v4);
+            .of(hash)
+            .find(hash, |i| self.bibs[*i as usize].v4 == v4);
         found.copied().map(BibId)
     }
 
     pub fn find_session(&self, bib: BibId, remote: Transport4) -> Option<SessionId> {
-        let found = self.by_peer.find(self.peer_hash(bib.0, remote), |i| {
+        let hash = self.peer_hash(bib.0, remote);
+        let found = self.by_peer.of(hash).find(hash, |i| {
             let session = &self.sessions[*i as usize];
             session.bib == bib.0 && session.remote == remote
         });
@@ -225,7 +230,7 @@ impl Table {
         }
         let (hash6, hash4) = (self.hash(&v6), self.hash(&v4));
         let (bibs, hasher) = (&self.bibs, &self.hasher);
-        let slot = self.by_v4.entry(
+        let slot = self.by_v4.of_mut(hash4).entry(
             hash4,
             |i| bibs[*i as usize].v4 == v4,
             |i| hash_with(hasher, &bibs[*i as usize].v4),
@@ -244,6 +249,7 @@ impl Table {
         });
         let (bibs, hasher) = (&self.bibs, &self.hasher);
         self.by_v6
+            .of_mut(hash6)
             .insert_unique(hash6, id, |i| hash_with(hasher, &bibs[*i as usize].v6));
         Some(BibId(id))
     }
@@ -257,10 +263,10 @@ impl Table {
         let bib = self.bibs.remove(id.0 as usize);
         self.used.remove(bib.v4);
         let (hash6, hash4) = (self.hash(&bib.v6), self.hash(&bib.v4));
-        if let Ok(found) = self.by_v6.find_entry(hash6, |i| *i == id.0) {
+        if let Ok(found) = self.by_v6.of_mut(hash6).find_entry(hash6, |i| *i == id.0) {
             found.remove();
         }
-        if let Ok(found) = self.by_v4.find_entry(hash4, |i| *i == id.0) {
+        if let Ok(found) = self.by_v4.of_mut(hash4).find_entry(hash4, |i| *i == id.0) {
             found.remove();
         }
         bib
@@ -312,7 +318,7 @@ impl Table {
         self.bibs[bib.0 as usize].first = id;
         let hash = self.peer_hash(bib.0, remote);
         let (sessions, hasher) = (&self.sessions, &self.hasher);
-        self.by_peer.insert_unique(hash, id, |i| {
+        self.by_peer.of_mut(hash).insert_unique(hash, id, |i| {
             let session = &sessions[*i as usize];
             hash_with(hasher, &(session.bib, session.remote))
         });
@@ -420,7 +426,7 @@ impl Table {
         self.unlink_timer(id);
         let session = self.sessions.remove(id as usize);
         let hash = self.peer_hash(session.bib, session.remote);
-        if let Ok(found) = self.by_peer.find_entry(hash, |i| *i == id) {
+        if let Ok(found) = self.by_peer.of_mut(hash).find_entry(hash, |i| *i == id) {
             found.remove();
         }
         if let Some(hosts) = self.hosts.as_mut().filter(|_| session.counts()) {

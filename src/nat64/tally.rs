@@ -3,39 +3,43 @@
 
 use std::hash::Hash;
 
-use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
+use super::shards::Shards;
 use super::table::hash_with;
 
 /// A counter for every key that was counted at all; those that are back at 0 take no memory.
 pub(super) struct Tally<K> {
-    counts: HashTable<(K, u32)>,
+    counts: Shards<(K, u32)>,
     hasher: SipHasher13,
 }
 
 impl<K: Hash + Eq + Copy> Tally<K> {
     pub(super) fn new(hasher: SipHasher13) -> Self {
         Self {
-            counts: HashTable::new(),
+            counts: Shards::new(),
             hasher,
         }
     }
 
     pub(super) fn add(&mut self, key: K) {
         let hasher = &self.hasher;
-        let slot = self.counts.entry(
-            hash_with(hasher, &key),
-            |(k, _)| *k == key,
-            |(k, _)| hash_with(hasher, k),
-        );
+        let hash = hash_with(hasher, &key);
+        let slot =
+            self.counts
+                .of_mut(hash)
+                .entry(hash, |(k, _)| *k == key, |(k, _)| hash_with(hasher, k));
         slot.or_insert((key, 0)).into_mut().1 += 1;
     }
 
     /// Takes back one [`Tally::add`].
     pub(super) fn take(&mut self, key: K) {
         let hash = hash_with(&self.hasher, &key);
-        if let Ok(mut found) = self.counts.find_entry(hash, |(k, _)| *k == key) {
+        if let Ok(mut found) = self
+            .counts
+            .of_mut(hash)
+            .find_entry(hash, |(k, _)| *k == key)
+        {
             found.get_mut().1 -= 1;
             if found.get().1 == 0 {
                 found.remove();
@@ -46,6 +50,7 @@ impl<K: Hash + Eq + Copy> Tally<K> {
     pub(super) fn get(&self, key: K) -> u32 {
         let hash = hash_with(&self.hasher, &key);
         self.counts
+            .of(hash)
             .find(hash, |(k, _)| *k == key)
             .map_or(0, |(_, count)| *count)
     }

@@ -9,15 +9,15 @@
 
 use std::net::Ipv4Addr;
 
-use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
+use super::shards::Shards;
 use super::table::hash_with;
 use crate::base::Transport4;
 
 /// The transport addresses in use.
 pub(super) struct Used {
-    words: HashTable<Word>,
+    words: Shards<Word>,
     hasher: SipHasher13,
 }
 
@@ -31,7 +31,7 @@ struct Word {
 impl Used {
     pub(super) fn new(hasher: SipHasher13) -> Self {
         Self {
-            words: HashTable::new(),
+            words: Shards::new(),
             hasher,
         }
     }
@@ -77,9 +77,11 @@ impl Used {
     }
 
     fn word(&self, addr: Ipv4Addr, index: u16) -> u64 {
-        let found = self.words.find(self.hash(addr, index), |w| {
-            w.addr == addr && w.index == index
-        });
+        let hash = self.hash(addr, index);
+        let found = self
+            .words
+            .of(hash)
+            .find(hash, |w| w.addr == addr && w.index == index);
         found.map_or(0, |word| word.bits)
     }
 
@@ -87,7 +89,7 @@ impl Used {
     fn set(&mut self, addr: Ipv4Addr, index: u16, bit: u8) -> u64 {
         let hash = self.hash(addr, index);
         let hasher = &self.hasher;
-        let slot = self.words.entry(
+        let slot = self.words.of_mut(hash).entry(
             hash,
             |w| w.addr == addr && w.index == index,
             |w| hash_with(hasher, &(w.addr, w.index)),
@@ -108,6 +110,7 @@ impl Used {
         let hash = self.hash(addr, index);
         let found = self
             .words
+            .of_mut(hash)
             .find_entry(hash, |w| w.addr == addr && w.index == index);
         let Ok(mut found) = found else { return 0 };
         let before = found.get().bits;
