@@ -299,6 +299,14 @@ fn settings_by_any_clear_prefix() {
             update("udp-timeout", Value::Duration(360_000), true),
         ),
         (
+            "global update max 20",
+            update("maximum-simultaneous-opens", Value::Number(20), false),
+        ),
+        (
+            "global update maximum-sessions 20",
+            update("maximum-sessions", Value::Number(20), false),
+        ),
+        (
             "global update pool6 null",
             update("pool6", Value::Prefix6(None), false),
         ),
