@@ -27,6 +27,50 @@ impl<T> Shards<T> {
     }
 }
 
+/// Finds positions in a slab by hash.
+///
+/// Half of the hash is kept: otherwise a table that grows would have to look at every entry where
+/// it lies, at a cache miss each.
+pub(super) struct Index(Shards<(u32, u32)>);
+
+impl Index {
+    pub(super) fn new() -> Self {
+        Self(Shards::new())
+    }
+
+    pub(super) fn find(&self, hash: u64, is_it: impl Fn(usize) -> bool) -> Option<u32> {
+        let half = hash as u32;
+        let found = self
+            .0
+            .of(hash)
+            .find(whole(half), |(h, id)| *h == half && is_it(*id as usize));
+        found.map(|(_, id)| *id)
+    }
+
+    /// Adds a position that is not there.
+    pub(super) fn insert(&mut self, hash: u64, id: u32) {
+        let half = hash as u32;
+        let table = self.0.of_mut(hash);
+        table.insert_unique(whole(half), (half, id), |(half, _)| whole(*half));
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, id: u32) {
+        let half = hash as u32;
+        let found = self
+            .0
+            .of_mut(hash)
+            .find_entry(whole(half), |entry| *entry == (half, id));
+        if let Ok(found) = found {
+            found.remove();
+        }
+    }
+}
+
+/// A hash for a table, which wants entropy at both ends.
+const fn whole(half: u32) -> u64 {
+    (half as u64) << 32 | half as u64
+}
+
 /// Shards are of all sizes between one and its double, lest all of them grow at the same time: the
 /// share of the hashes that the first get is 3/4 of the average, that of the last 3/2.
 ///

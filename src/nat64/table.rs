@@ -11,11 +11,10 @@
 use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hashbrown::hash_table::Entry;
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
-use super::shards::Shards;
+use super::shards::Index;
 use super::tally::Tally;
 use super::tcp::Lifetime;
 use super::used::Used;
@@ -77,9 +76,9 @@ struct Ends {
 pub struct Table {
     bibs: Slab<Bib>,
     sessions: Slab<Session>,
-    by_v6: Shards<u32>,
-    by_v4: Shards<u32>,
-    by_peer: Shards<u32>,
+    by_v6: Index,
+    by_v4: Index,
+    by_peer: Index,
     used: Used,
     /// Sessions of a BIB entry with an address. Made when first asked for: see [`Table::knows`].
     hosts: Option<Tally<(u32, Ipv4Addr)>>,
@@ -97,9 +96,9 @@ impl Table {
         Self {
             bibs: Slab::new(),
             sessions: Slab::new(),
-            by_v6: Shards::new(),
-            by_v4: Shards::new(),
-            by_peer: Shards::new(),
+            by_v6: Index::new(),
+            by_v4: Index::new(),
+            by_peer: Index::new(),
             used: Used::new(hasher),
             hosts: None,
             prefixes: None,
@@ -146,30 +145,21 @@ impl Table {
     }
 
     pub fn find_v6(&self, v6: Transport6) -> Option<BibId> {
-        let hash = self.hash(&v6);
-        let found = self
-            .by_v6
-            .of(hash)
-            .find(hash, |i| self.bibs[*i as usize].v6 == v6);
-        found.copied().map(BibId)
+        let found = self.by_v6.find(self.hash(&v6), |i| self.bibs[i].v6 == v6);
+        found.map(BibId)
     }
 
     pub fn find_v4(&self, v4: Transport4) -> Option<BibId> {
-        let hash = self.hash(&v4);
-        let found = self
-            .by_v4
-            .of(hash)
-            .find(hash, |i| self.bibs[*i as usize].v4 == v4);
-        found.copied().map(BibId)
+        let found = self.by_v4.find(self.hash(&v4), |i| self.bibs[i].v4 == v4);
+        found.map(BibId)
     }
 
     pub fn find_session(&self, bib: BibId, remote: Transport4) -> Option<SessionId> {
-        let hash = self.peer_hash(bib.0, remote);
-        let found = self.by_peer.of(hash).find(hash, |i| {
-            let session = &self.sessions[*i as usize];
+        let found = self.by_peer.find(self.peer_hash(bib.0, remote), |i| {
+            let session = &self.sessions[i];
             session.bib == bib.0 && session.remote == remote
         });
-        found.copied().map(SessionId)
+        found.map(SessionId)
     }
 
     /// Whether a BIB entry has a session with this address, whatever the port. Sessions that only
@@ -225,32 +215,19 @@ impl Table {
 
     /// Adds a mapping; `None` when either side belongs to another one or the table is full.
     pub fn add_bib(&mut self, v6: Transport6, v4: Transport4, is_static: bool) -> Option<BibId> {
-        if self.find_v6(v6).is_some() || self.bibs.len() >= CAPACITY {
+        let taken = self.find_v6(v6).is_some() || self.find_v4(v4).is_some();
+        if taken || self.bibs.len() >= CAPACITY {
             return None;
         }
-        let (hash6, hash4) = (self.hash(&v6), self.hash(&v4));
-        let (bibs, hasher) = (&self.bibs, &self.hasher);
-        let slot = self.by_v4.of_mut(hash4).entry(
-            hash4,
-            |i| bibs[*i as usize].v4 == v4,
-            |i| hash_with(hasher, &bibs[*i as usize].v4),
-        );
-        let Entry::Vacant(slot) = slot else {
-            return None;
-        };
-        let id = self.bibs.vacant_key() as u32;
-        slot.insert(id);
-        self.used.insert(v4);
-        self.bibs.insert(Bib {
+        let id = self.bibs.insert(Bib {
             v6,
             v4,
             is_static,
             first: NONE,
-        });
-        let (bibs, hasher) = (&self.bibs, &self.hasher);
-        self.by_v6
-            .of_mut(hash6)
-            .insert_unique(hash6, id, |i| hash_with(hasher, &bibs[*i as usize].v6));
+        }) as u32;
+        self.by_v6.insert(self.hash(&v6), id);
+        self.by_v4.insert(self.hash(&v4), id);
+        self.used.insert(v4);
         Some(BibId(id))
     }
 
@@ -262,13 +239,8 @@ impl Table {
     fn remove_bib(&mut self, id: BibId) -> Bib {
         let bib = self.bibs.remove(id.0 as usize);
         self.used.remove(bib.v4);
-        let (hash6, hash4) = (self.hash(&bib.v6), self.hash(&bib.v4));
-        if let Ok(found) = self.by_v6.of_mut(hash6).find_entry(hash6, |i| *i == id.0) {
-            found.remove();
-        }
-        if let Ok(found) = self.by_v4.of_mut(hash4).find_entry(hash4, |i| *i == id.0) {
-            found.remove();
-        }
+        self.by_v6.remove(self.hash(&bib.v6), id.0);
+        self.by_v4.remove(self.hash(&bib.v4), id.0);
         bib
     }
 
@@ -317,11 +289,7 @@ impl Table {
         }
         self.bibs[bib.0 as usize].first = id;
         let hash = self.peer_hash(bib.0, remote);
-        let (sessions, hasher) = (&self.sessions, &self.hasher);
-        self.by_peer.of_mut(hash).insert_unique(hash, id, |i| {
-            let session = &sessions[*i as usize];
-            hash_with(hasher, &(session.bib, session.remote))
-        });
+        self.by_peer.insert(hash, id);
         if let Some(hosts) = self.hosts.as_mut().filter(|_| counts(lifetime)) {
             hosts.add((bib.0, remote.addr));
         }
@@ -426,9 +394,7 @@ impl Table {
         self.unlink_timer(id);
         let session = self.sessions.remove(id as usize);
         let hash = self.peer_hash(session.bib, session.remote);
-        if let Ok(found) = self.by_peer.of_mut(hash).find_entry(hash, |i| *i == id) {
-            found.remove();
-        }
+        self.by_peer.remove(hash, id);
         if let Some(hosts) = self.hosts.as_mut().filter(|_| session.counts()) {
             hosts.take((session.bib, session.remote.addr));
         }
