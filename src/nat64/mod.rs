@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 
 use self::opens::Opens;
 use self::pool4::{HOST_PORTS, Pool4};
+use self::sessions::length;
 use self::table::{Bib, Session, Table};
 use self::tcp::{Lifetime, Side};
 use crate::base::counters::Counter;
@@ -212,7 +213,8 @@ impl Nat64 {
             (Protocol::Udp, _) => Lifetime::Udp,
             (Protocol::Icmp, _) => Lifetime::Icmp,
         };
-        self.begin(now, settings, protocol, bib, flow.remote, state, lifetime)?;
+        let deadline = now.after(length(settings, lifetime));
+        self.begin(protocol, bib, flow.remote, state, lifetime, deadline)?;
         Ok(v4)
     }
 
@@ -282,8 +284,8 @@ impl Nat64 {
             Protocol::Icmp => Lifetime::Icmp,
         };
         self.admit(settings, client.addr)?;
-        let state = TcpState::V4Init;
-        self.begin(now, settings, protocol, bib, remote, state, lifetime)?;
+        let (state, deadline) = (TcpState::V4Init, now.after(length(settings, lifetime)));
+        self.begin(protocol, bib, remote, state, lifetime, deadline)?;
         if lifetime == Lifetime::TcpIncomingSyn {
             self.opens.hold_session(v4, remote, packet);
             return Err(Refusal::drop(Counter::Type2pkt));

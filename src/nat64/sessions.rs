@@ -37,18 +37,15 @@ impl Nat64 {
     }
 
     /// Begins a session. Should that fail, a mapping made for it goes again.
-    #[expect(clippy::too_many_arguments)]
     pub(super) fn begin(
         &mut self,
-        now: Tick,
-        settings: &Settings,
         protocol: Protocol,
         bib: BibId,
         remote: Transport4,
         state: TcpState,
         lifetime: Lifetime,
+        deadline: Tick,
     ) -> Result<(), Refusal> {
-        let deadline = now.after(length(settings, lifetime));
         let table = &mut self.tables[protocol.index()];
         let Some(id) = table.add_session(bib, remote, state, lifetime, deadline) else {
             self.drop_idle(protocol, bib);

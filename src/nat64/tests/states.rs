@@ -119,7 +119,7 @@ fn check(settings: &Settings, name: &str, event: &str, cell: &str) {
         remote: SERVER,
         state: begin,
         lifetime: on,
-        deadline: BEGIN.after(sessions::length(settings, on)),
+        deadline: BEGIN.after(length(settings, on)),
     };
     assert!(nat64.import_session(BEGIN, settings, before));
     if event == "timer" {
@@ -140,7 +140,7 @@ fn check(settings: &Settings, name: &str, event: &str, cell: &str) {
         return;
     }
     let result = segment(&mut nat64, settings, event);
-    let restarted = |on| EVENT.after(sessions::length(settings, on));
+    let restarted = |on| EVENT.after(length(settings, on));
     let expected = match (cell, cell.split_once('+'), cell.strip_prefix('=')) {
         ("=" | "drop", _, _) => before,
         (_, Some((to, on)), _) => SessionState {
