@@ -139,12 +139,15 @@ impl Stateful {
         let result = self.inward(env, &scratch, original, out);
         self.scratch = scratch;
         // The packet in hand is not the one that came: neither kernel nor sender would know it.
-        result.map_err(|refusal| match refusal.reason == Counter::SoFull {
-            true => Refusal {
-                verdict: Verdict::Reply(port_unreachable(original)),
-                ..refusal
-            },
-            false => Refusal::drop(refusal.reason),
+        result.map_err(|refusal| {
+            if refusal.reason == Counter::SoFull {
+                let reply = Verdict::Reply(port_unreachable(original));
+                return Refusal {
+                    verdict: reply,
+                    ..refusal
+                };
+            }
+            Refusal::drop(refusal.reason)
         })
     }
 
