@@ -34,7 +34,7 @@ mod tun;
 mod worker;
 
 pub use self::addresses::{AddressWatch, Addresses};
-pub use self::routes::{ROUTE_PROTOCOL, set_routes};
+pub use self::routes::{ROUTE_PROTOCOL, remove_rules, set_routes};
 
 /// How a [`Dataplane`] is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]

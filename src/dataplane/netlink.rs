@@ -17,6 +17,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoTun, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rtnetlink::{AddressMessageBuilder, LinkUnspec};
@@ -125,6 +126,29 @@ impl Netlink {
 
     pub(super) fn delete_route(&mut self, route: RouteMessage) -> io::Result<()> {
         self.request(Message::DelRoute(route), 0).map(drop)
+    }
+
+    /// Every policy routing rule of a family.
+    pub(super) fn rules(&mut self, family: AddressFamily) -> io::Result<Vec<RuleMessage>> {
+        let mut like = RuleMessage::default();
+        like.header.family = family;
+        let answers = self.request(Message::GetRule(like), NLM_F_DUMP)?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                Message::NewRule(rule) => Some(rule),
+                _ => None,
+            })
+            .collect())
+    }
+
+    pub(super) fn add_rule(&mut self, rule: RuleMessage) -> io::Result<()> {
+        self.request(Message::NewRule(rule), NLM_F_CREATE | NLM_F_EXCL)
+            .map(drop)
+    }
+
+    pub(super) fn delete_rule(&mut self, rule: RuleMessage) -> io::Result<()> {
+        self.request(Message::DelRule(rule), 0).map(drop)
     }
 
     /// Sends a request and gathers answers up to the acknowledgement or the end of the dump.

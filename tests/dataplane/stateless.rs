@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tylo::base::host::Host as _;
-use tylo::dataplane::{AddressWatch, Addresses, Source, set_routes};
+use tylo::dataplane::{AddressWatch, Addresses, Source, remove_rules, set_routes};
 
 use super::lab::{Lab, STATELESS, Seen, address, checksum, receive, socket, squeeze};
 use super::netns::{Netns, privileged, wait};
@@ -215,36 +215,43 @@ fn addresses_are_those_of_the_namespace() {
 }
 
 #[test]
-fn the_default_route_is_the_last_resort() {
-    if !privileged("the_default_route_is_the_last_resort") {
+fn routes_of_last_resort_are_for_the_host_alone() {
+    if !privileged("routes_of_last_resort_are_for_the_host_alone") {
         return;
     }
     let lab = Lab::new();
     let dataplane = lab.start();
-    let pool6 = ["64:ff9b::/96".parse().unwrap()];
-    let set = |default4| {
-        let pool6 = if default4 { &pool6[..] } else { &[] };
+    let set = |last_resort| {
         lab.gateway
-            .enter(|| set_routes("tylo0", pool6, &[], default4))
+            .enter(|| set_routes("tylo0", &[], &[], last_resort))
             .unwrap();
     };
-    let show = || squeeze(&lab.gateway.sh("ip route show default"));
-    let ours = "default dev tylo0 proto 164 scope link metric 4294967295";
+    let rules = || squeeze(&lab.gateway.sh("ip rule; ip -6 rule"));
+    let before = rules();
     for _ in 0..2 {
         set(true);
-        assert_eq!(show(), ours);
+        let ours = "32800: from all iif lo lookup 164 proto 164";
+        assert_eq!(rules().matches(ours).count(), 2, "{}", rules());
+        for family in ["-4", "-6"] {
+            let main = lab.gateway.sh(&format!("ip {family} route show dev tylo0"));
+            assert!(!main.contains("default"), "{main}");
+        }
     }
-    let six = || lab.gateway.sh("ip -6 route show dev tylo0");
-    assert!(six().contains("64:ff9b::/96"), "{}", six());
-    lab.gateway
-        .sh("ip route add default via 10.2.0.2 metric 4294967294");
-    let get = lab.gateway.sh("ip route get 192.0.2.77");
-    assert!(get.contains("via 10.2.0.2"), "{get}");
-    set(true);
-    assert!(show().ends_with(ours), "{}", show());
+    let get = |what: &str| {
+        // Fails where there is no route.
+        lab.gateway.sh(&format!("ip route get {what} 2>&1 || true"))
+    };
+    assert!(get("192.0.2.77").contains("dev tylo0"));
+    assert!(get("2001:db8:77::1").contains("dev tylo0"));
+    let forwarded = get("192.0.2.77 from 10.1.0.2 iif veth1");
+    assert!(!forwarded.contains("tylo0"), "{forwarded}");
+    lab.gateway.sh("ip route add default via 10.2.0.2");
+    assert!(get("192.0.2.77").contains("via 10.2.0.2"));
     set(false);
-    assert_eq!(show(), "default via 10.2.0.2 dev veth2 metric 4294967294");
-    assert!(!six().contains("64:ff9b::/96"), "{}", six());
+    assert_eq!(rules(), before);
+    set(true);
+    lab.gateway.enter(remove_rules).unwrap();
+    assert_eq!(rules(), before);
     drop(dataplane);
 }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the kernel is told about the instances: rules and routes.
 
-use std::sync::Arc;
-
 use super::{Gateway, system};
+use crate::base::Protocol;
 use crate::base::prefix::{Prefix4, Prefix6, SCOPED4};
 use crate::daemon::traffic::Slot;
 use crate::dataplane::{self, Addresses};
+use crate::model::Framework;
 use crate::model::control::Failure;
-use crate::model::{Flavour, Framework};
+use crate::nat64::pool4::HOST_PORTS;
 use crate::ruleset::{self, Divert, Pool4Match, Ruleset, Stateless};
 
 impl Gateway {
@@ -35,7 +35,7 @@ impl Gateway {
         for stateless in &mut rules.stateless {
             stateless.deny4.extend(&routes.pool4);
         }
-        dataplane::set_routes(&self.tun, &routes.pool6, &routes.pool4, routes.default4)
+        dataplane::set_routes(&self.tun, &routes.pool6, &routes.pool4, routes.last_resort)
             .map_err(system)?;
         self.rules.install(self.mode, &rules).map_err(system)
     }
@@ -50,9 +50,9 @@ impl Gateway {
         let queues = self.dataplane.queues(slot.number).map_err(system)?;
         let instance = slot.lock();
         let pool6 = instance.settings().pool6.map(|pool6| pool6.prefix());
-        routes.pool6.extend(pool6);
         let netfilter = slot.framework == Framework::Netfilter;
         if let (Some(nat64), Some(pool6)) = (instance.nat64(), pool6) {
+            routes.pool6.push(pool6);
             let mut pool4 = Vec::new();
             for (protocol, block) in nat64.pool4().blocks() {
                 for prefix in prefixes(block.first.into(), block.last.into()) {
@@ -64,6 +64,16 @@ impl Gateway {
                     }));
                 }
             }
+            if nat64.pool4().is_empty() {
+                // Its own addresses stand for clients.
+                pool4.extend(own(&rules.local4).flat_map(|prefix| {
+                    Protocol::ALL.map(|protocol| Pool4Match {
+                        protocol,
+                        prefix,
+                        ports: HOST_PORTS,
+                    })
+                }));
+            }
             if netfilter {
                 rules.diverts.push(Divert {
                     label: slot.name.clone(),
@@ -74,9 +84,9 @@ impl Gateway {
             }
         }
         if let Some(siit) = instance.siit() {
-            // Its IPv4 sources can be anywhere, and the kernel complains only where it has a
-            // route to.
-            routes.default4 |= pool6.is_some();
+            // Its pool6 is elsewhere, or behind an interface; the kernel complains about what it
+            // made only where there is a route.
+            routes.last_resort = true;
             rules.kernel_errors.get_or_insert(queues);
             if netfilter {
                 let rows = siit.eamt.rows();
@@ -99,11 +109,8 @@ impl Gateway {
         match self.traffic.host.refresh() {
             Ok(false) => {}
             Ok(true) => {
-                let siit = |slot: &Arc<Slot>| slot.flavour == Flavour::Siit;
-                if self.traffic.slots().iter().any(siit) {
-                    tracing::debug!("the addresses of this host changed");
-                    self.reinstall();
-                }
+                tracing::debug!("the addresses of this host changed");
+                self.reinstall();
             }
             Err(error) => tracing::error!(%error, "cannot tell the addresses of this host"),
         }
@@ -124,9 +131,11 @@ impl Gateway {
         }
     }
 
-    /// Takes the rules away.
-    pub(in crate::daemon) fn uninstall(&self) -> Result<(), ruleset::Error> {
-        self.rules.remove()
+    /// Takes the rules away; the routes go with the device.
+    pub(in crate::daemon) fn uninstall(&self) -> anyhow::Result<()> {
+        let removed = self.rules.remove();
+        dataplane::remove_rules()?;
+        Ok(removed?)
     }
 
     pub(super) fn reinstall(&self) {
@@ -141,7 +150,7 @@ impl Gateway {
 struct Routes {
     pool6: Vec<Prefix6>,
     pool4: Vec<Prefix4>,
-    default4: bool,
+    last_resort: bool,
 }
 
 /// What is never translated, because it is this host's or never leaves its link.
@@ -149,6 +158,12 @@ fn local4(host: &Addresses) -> Vec<Prefix4> {
     let own = host.local4().into_iter();
     let own = own.filter_map(|addr| Prefix4::new(addr, 32).ok());
     SCOPED4.into_iter().chain(own).collect()
+}
+
+/// The addresses among those of [`local4`] that the host can be reached by from elsewhere.
+fn own(local4: &[Prefix4]) -> impl Iterator<Item = Prefix4> + '_ {
+    let far = |prefix: &&Prefix4| SCOPED4.iter().all(|scoped| !scoped.intersects(prefix));
+    local4.iter().filter(far).copied()
 }
 
 /// The fewest prefixes that cover a run of addresses exactly.
