@@ -32,6 +32,8 @@ pub(super) struct Slot {
 /// All instances in service, in order of creation.
 pub(super) struct Traffic {
     slots: RwLock<Vec<Arc<Slot>>>,
+    /// Removed, but with something left to say.
+    leaving: Mutex<Vec<Arc<Slot>>>,
     pub(super) store: Store,
     /// What this host is called.
     pub(super) host: Addresses,
@@ -83,6 +85,7 @@ impl Traffic {
     pub(super) const fn new(slots: Vec<Arc<Slot>>, store: Store, host: Addresses) -> Self {
         Self {
             slots: RwLock::new(slots),
+            leaving: Mutex::new(Vec::new()),
             store,
             host,
         }
@@ -105,7 +108,12 @@ impl Traffic {
     }
 
     pub(super) fn remove(&self, id: InstanceId) {
-        self.write().retain(|slot| slot.id != id);
+        let leaving = |slot: &mut Arc<Slot>| slot.id == id;
+        self.leaving().extend(self.write().extract_if(.., leaving));
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Passes on what happened to the tables of a locked instance.
@@ -257,6 +265,9 @@ impl Handler for Traffic {
     }
 
     fn tick(&self, now: Tick, out: &mut Output) {
+        for slot in std::mem::take(&mut *self.leaving()) {
+            slot.lock().close(out);
+        }
         for slot in self.slots().iter() {
             // In portions, so that a million sessions that end at once do not stop the traffic.
             for _ in 0..EXPIRE_PORTIONS {

@@ -65,7 +65,7 @@ xlat_up() { # MTU of the IPv6 link between the translators, of the IPv4 link bey
 
 traffic() {
 	check "ping" ping_ok phone 198.51.100.2
-	check "ping with 1400 octets" ping_ok phone 198.51.100.2 -s 1400
+	check "ping with 1000 octets" ping_ok phone 198.51.100.2 -s 1000
 	check "download" fetch_equals phone 198.51.100.2 big
 	check "upload" send_equals phone 198.51.100.2 big
 	check "the server sees pool4's address" says "^(::ffff:)?$POOL4 " \
@@ -78,6 +78,11 @@ traffic() {
 echo "--- wide links"
 xlat_up 1500 1500
 traffic
+# Answers that may be fragmented come in fragments of 1280 octets, and ICMP in fragments cannot be
+# translated a second time (RFC 7915, section 1.2) unless the PLAT is told that they need not be.
+check "answers to large pings are fragmented, and lost" not ping_ok phone 198.51.100.2 -s 1400
+jool global update lowest-ipv6-mtu 1500
+check "unless the PLAT is told what fits" ping_ok phone 198.51.100.2 -s 1400
 # The PLAT's address has no IPv4 form: the CLAT lends its own (RFC 6791).
 check "traceroute: CLAT, PLAT, router, host" \
 	equal "$(hops phone 198.51.100.2)" "192.168.1.1 192.168.1.1 203.0.113.2 198.51.100.2"
