@@ -18,6 +18,7 @@ use super::netlink::{InterfaceAddress, Netlink};
 use super::{Error, lock, monotonic};
 use crate::base::Tick;
 use crate::base::host::Host;
+use crate::model::PortRange;
 
 /// How long the kernel's choice of a source is used, in milliseconds.
 const LIFETIME: u64 = 1000;
@@ -230,6 +231,17 @@ impl AddressWatch {
         while recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT).is_ok() {}
         true
     }
+}
+
+/// The ports that the kernel gives to programs that do not ask for one; `None` where it cannot be
+/// asked.
+pub fn ephemeral_ports() -> Option<PortRange> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut words = text.split_whitespace().map(str::parse);
+    let (Some(Ok(min)), Some(Ok(max))) = (words.next(), words.next()) else {
+        return None;
+    };
+    Some(PortRange { min, max })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use super::{Gateway, failure, stateful, storage};
 use crate::base::Protocol;
 use crate::daemon::traffic::Slot;
+use crate::dataplane;
 use crate::model::control::Failure;
 use crate::model::{MaxIterations, Pool4Entry, PortRange};
 use crate::nat64::Nat64;
@@ -26,8 +27,8 @@ impl Gateway {
         })
     }
 
-    /// Two instances that share a transport address would give it to two clients, so that takes
-    /// `force`.
+    /// Two instances that share a transport address would give it to two clients, and a port that
+    /// the kernel gives to a program of the host may belong to a client; so those take `force`.
     pub(super) fn check_entry(
         &self,
         of: Option<InstanceId>,
@@ -49,15 +50,36 @@ impl Gateway {
             .iter()
             .filter(|s| Some(s.id) != of)
             .find(|s| s.lock().nat64().is_some_and(|n| n.pool4().overlaps(entry)));
-        match other.filter(|_| !force) {
-            None => Ok(()),
-            Some(other) => Err(failure(
+        if let Some(other) = other.filter(|_| !force) {
+            return Err(failure(
                 libc::EEXIST,
                 format!(
                     "{protocol} {prefix} {min}-{max} overlaps with the pool4 of instance '{}'; choose other addresses or ports, or add --force",
                     other.name
                 ),
+            ));
+        }
+        if force || protocol == Protocol::Icmp {
+            return Ok(());
+        }
+        let own = self.traffic.host.local4();
+        match (
+            own.iter().find(|a| prefix.contains(**a)),
+            dataplane::ephemeral_ports(),
+        ) {
+            (
+                Some(addr),
+                Some(PortRange {
+                    min: low,
+                    max: high,
+                }),
+            ) if min.min(max) <= high && low <= max.max(min) => Err(failure(
+                libc::EINVAL,
+                format!(
+                    "ports {min}-{max} intersect {low}-{high}, which programs of this host use for {addr} themselves; choose other ports, change net.ipv4.ip_local_port_range, or add --force"
+                ),
             )),
+            _ => Ok(()),
         }
     }
 
