@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Values of settings as typed, and all settings as the database has them. The first byte chooses
-//! the setting.
+//! the setting, the flavour and whether to insist.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use tylo::model::Flavour;
 use tylo::model::settings::{Setting, Settings, format_duration, parse_duration};
 
 fuzz_target!(init: tylo_fuzz::plant(seeds()), |data: &[u8]| {
@@ -16,15 +17,18 @@ fuzz_target!(init: tylo_fuzz::plant(seeds()), |data: &[u8]| {
     if let Ok(ms) = parse_duration(text) {
         assert_eq!(parse_duration(&format_duration(ms)), Ok(ms));
     }
-    let setting = &Setting::ALL[usize::from(*choice) % Setting::ALL.len()];
+    let flavour = if choice & 0x40 == 0 { Flavour::Nat64 } else { Flavour::Siit };
+    let force = choice & 0x80 != 0;
+    let all = Setting::of(flavour).count();
+    let Some(setting) = Setting::of(flavour).nth(usize::from(choice & 0x3f) % all) else { return };
     let Ok(value) = setting.parse(text) else { return };
     let mut settings = Settings::default();
-    match settings.set(setting.key, value) {
+    match settings.set(flavour, setting.key, value, force) {
         Ok(()) => {
             // Plateaus are sorted; what is shown is taken again and changes nothing.
             let shown = setting.value(&settings);
             let mut again = settings.clone();
-            assert_eq!(again.set(setting.key, shown), Ok(()), "{}", setting.key);
+            assert_eq!(again.set(flavour, setting.key, shown, force), Ok(()), "{}", setting.key);
             assert_eq!(again, settings);
         }
         Err(error) => {
@@ -47,7 +51,7 @@ fn seeds() -> Vec<Vec<u8>> {
         "64:ff9b::/96",
         "null",
     ];
-    let all = 0..Setting::ALL.len() as u8;
+    let all = (0..=u8::MAX).filter(|choice| choice & 0x3f < 40);
     let mut seeds: Vec<Vec<u8>> = all
         .zip(values.iter().cycle())
         .map(|(n, value)| [&[n], value.as_bytes()].concat())
