@@ -481,11 +481,17 @@ fn rules(gateway: &Netns, list: &str) -> Vec<String> {
     gateway
         .sh(list)
         .replace(" packets 0 bytes 0", "")
-        .replace("queue num 6400-6401 comment", "comment")
         .lines()
         // Who owns the table.
         .filter_map(|line| line.split(" # ").next())
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .map(|line| {
+            let mut words: Vec<_> = line.split_whitespace().collect();
+            // nft shows this of an iptables target only where iptables' extensions are installed.
+            if let Some(at) = words.iter().position(|word| *word == "queue") {
+                words.drain(at..at + 3);
+            }
+            words.join(" ")
+        })
         // How the table is protected depends on the kernel, and its name on nft's version.
         .filter(|line| !line.is_empty() && !line.starts_with("flags"))
         .collect()
