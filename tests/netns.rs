@@ -35,6 +35,7 @@ scripts! {
     n15_strict_sources: "15-strict-sources.sh", 120;
     n20_static_bib: "20-static-bib.sh", 120;
     n22_own_addresses: "22-own-addresses.sh", 120;
+    n25_fragments: "25-fragments.sh", 120;
     n25_simultaneous_open: "25-simultaneous-open.sh", 120;
     n30_kill_restart: "30-kill-restart.sh", 180;
     n35_failed_start: "35-failed-start.sh", 120;
