@@ -9,6 +9,8 @@ use crate::model::{Pool4Entry, PortRange};
 use crate::nat64::pool4::Pool4;
 use crate::wire::samples::{A6, B4, B6, C6, addr4, addr6, assert_intact, icmp, raw6, tcp, udp};
 
+mod nat;
+
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;

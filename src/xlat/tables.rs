@@ -126,7 +126,7 @@ const fn pointer_to_four(pointer: u32) -> Option<u8> {
     })
 }
 
-/// RFC 7915 figure 4: the field of the IPv6 header that stands for one of the IPv4 header.
+/// RFC 7915 figure 3: the field of the IPv6 header that stands for one of the IPv4 header.
 const fn pointer_to_six(pointer: u8) -> Option<u8> {
     Some(match pointer {
         // Version, type of service.
