@@ -264,7 +264,7 @@ impl Nat64 {
         if tcp && settings.drop_externally_initiated_tcp {
             return Err(Refusal::drop(Counter::V4Syn));
         }
-        //= rfc6146#section-3.5.1.2
+        //= rfc6146#section-3.5.1
         let stranger = settings.address_dependent_filtering && !table.knows(bib, remote.addr);
         let lifetime = match protocol {
             Protocol::Tcp if stranger => {

@@ -248,7 +248,7 @@ fn max_iterations_bounds_the_search() {
     assert_eq!(refused, 98);
 }
 
-//= rfc6146#section-3.5.1.2
+//= rfc6146#section-3.5.1
 //= type=test
 #[test]
 fn filters_do_what_they_say() {
