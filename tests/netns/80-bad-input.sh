@@ -89,10 +89,13 @@ check "a user without rights" rejects gw setpriv --reuid 65534 --regid 65534 --c
 
 echo "--- nonsense on the socket and on the wire"
 check "the daemon closes connections that talk nonsense" gw timeout 30 $PYTHON "$HERE/nonsense.py" socket
+watch leaks uplink u0 'net 64:ff9b::/96' -Q in
 check "packets of nonsense are sent" client timeout 30 $PYTHON "$HERE/nonsense.py" packets c0 \
 	"$(gw cat /sys/class/net/g6/address)"
 check "the daemon still runs" daemon_alive
 check "and translates" client_fetch -o /dev/null "http://[$SERVER6]:8080/peer"
+watch_end leaks
+check "nothing of it leaves untranslated, whatever its protocol" nothing_seen leaks
 
 check "what was stored is still there" unchanged "$WORK/stored" stored
 must "the daemon stops" daemon_stop
