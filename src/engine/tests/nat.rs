@@ -4,8 +4,11 @@
 use super::*;
 use crate::wire::samples::{Load, with_options4};
 
-/// One packet of a client for each protocol; the answer to what its translation is.
-fn flows() -> [(Load, fn(u16) -> Load); 3] {
+/// The answer to a translated packet from a port, or with an identifier.
+type Answer = fn(u16) -> Load;
+
+/// One packet of a client for each protocol, and its answer.
+fn flows() -> [(Load, Answer); 3] {
     [
         (tcp([4000, 80], SYN, b""), |to| {
             tcp([80, to], SYN | ACK, b"")
