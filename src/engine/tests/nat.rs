@@ -138,3 +138,19 @@ fn errors_that_quote_too_little_or_an_error_are_dropped() {
     assert_eq!(outcome, Outcome::Dropped(Counter::DoubleIcmp4Error));
     assert!(rig.out.errors().is_empty());
 }
+
+/// RFC 5508 REQ-4 and REQ-5: without a mapping there is nothing to restore.
+#[test]
+fn errors_about_flows_that_are_not_there_are_not_translated() {
+    let mut rig = Rig::new();
+    let asked = udp([61500, 53], b"?").over4(POOL4, B4);
+    let outside = icmp(3, 3, [0; 4], &asked).over4(ROUTER4, POOL4);
+    let answered = udp([53, 4000], b"!").over6(B6, A6);
+    let inside = icmp(1, 4, [0; 4], &answered).over6(A6, B6);
+    for error in [outside, inside] {
+        let outcome = rig.handle(&error);
+        assert_eq!(outcome, Outcome::NotOurs(Counter::SessionNotFound));
+        assert!(rig.out.is_empty() && rig.out.errors().is_empty());
+    }
+    assert_eq!(rig.count(Counter::BibEntries), 0);
+}
