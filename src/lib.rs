@@ -18,6 +18,12 @@
 //! device and translated as well. Without the daemon, diverted packets are dropped: nothing leaks
 //! untranslated, and TCP waits.
 //!
+//! For stateless translation the rules sit before defragmentation, and what they divert is told by
+//! EAM table and pool6 alone: with a pool6 that is all of IPv4, except for the host's own addresses
+//! and those denied. Translated addresses may be real hosts on either side, so nothing but the
+//! kernel's complaints comes back, by a rule for what the host sends and, where the kernel would
+//! have no route, by one of last resort that only the host itself sees.
+//!
 //! # The floors
 //!
 //! Imports go down only; `tests/layers.rs` sees to it. Below the purity line there is no system,
