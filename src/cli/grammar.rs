@@ -29,6 +29,11 @@ mod operands;
 pub(crate) enum Invocation {
     /// Help or version.
     Print(String),
+    /// No mode at all: help, and a look at the instance that is named.
+    Bare {
+        help: String,
+        instance: Option<String>,
+    },
     Call(Box<Call>),
 }
 
@@ -45,8 +50,13 @@ pub(crate) struct Call {
 pub(crate) enum Output {
     Nothing,
     /// Whether the instance runs.
-    Status,
+    Status {
+        json: bool,
+    },
     Table(Table, Style),
+    Json(Table),
+    /// How many rows the table has.
+    Count,
 }
 
 /// Why a command line was not understood.
@@ -122,11 +132,13 @@ pub(crate) fn parse(
         .get_many("words")
         .map_or_else(Vec::new, |words| words.cloned().collect());
     let mut words = words.into_iter();
-    // An empty line is a question for help, too.
-    let Some(first) = words.next() else {
-        return Ok(Invocation::Print(help::overview(who)));
-    };
     let given = name(&top)?;
+    let Some(first) = words.next() else {
+        return Ok(Invocation::Bare {
+            help: help::overview(who),
+            instance: given,
+        });
+    };
 
     let mode = resolve(Some(&first.to_string_lossy()), Mode::of(who.flavour))?;
     let mut path = format!("{} {}", who.program, mode.name);

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, Command as Clap};
 
 use super::client::{Client, ClientError};
-use super::{foreign, say};
+use super::run::foreign;
+use super::say;
 use crate::model::control::{Command, Health, Reply, Request, VERSION};
 use crate::model::{DEFAULT_INSTANCE, Flavour};
 
@@ -50,7 +51,8 @@ pub fn health(args: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::from(u8::from(!health.ready || health.instances.is_empty()))
 }
 
-fn ask() -> Result<Health, ClientError> {
+/// Asks the daemon how it is.
+pub(super) fn ask() -> Result<Health, ClientError> {
     let request = Request {
         version: VERSION,
         flavour: Flavour::Nat64,

@@ -27,8 +27,23 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
             arg.num_args(0..).action(ArgAction::Append)
         }
     };
-    let csv = || flag("csv", None, "Print comma-separated values");
+    // The short form was clear before there was another word that begins like it.
+    let csv = || flag("csv", None, "Print comma-separated values").alias("c");
     let no_headers = || flag("no-headers", None, "Leave the titles out");
+    let count = || {
+        let arg = flag("count", None, "Print how many there are");
+        arg.conflicts_with_all(["csv", "no-headers"])
+    };
+    let json = || {
+        flag(
+            "json",
+            None,
+            "Print JSON, without names of hosts and services",
+        )
+    };
+    // Those that lay tables out.
+    let json_not_csv = || json().conflicts_with_all(["csv", "no-headers"]);
+    let json_not_count = || json_not_csv().conflicts_with("count");
     let numeric = || {
         flag(
             "numeric",
@@ -49,10 +64,10 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
     let force = |about| flag("force", Some('f'), about);
     let mark = || value("mark", "The packet mark it is for (default 0)").value_name("N");
     match action {
-        Action::InstanceDisplay
-        | Action::GlobalDisplay
-        | Action::EamtDisplay
-        | Action::Denylist4Display => vec![csv(), no_headers()],
+        Action::GlobalDisplay => vec![json_not_csv(), csv(), no_headers()],
+        Action::InstanceDisplay | Action::EamtDisplay | Action::Denylist4Display => {
+            vec![count(), json_not_count(), csv(), no_headers()]
+        }
         Action::InstanceAdd => vec![
             words(1, "NAME", "The instance's name (default 'default')"),
             flag(
@@ -72,13 +87,12 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
         Action::InstanceRemove => {
             vec![words(1, "NAME", "The instance's name (default 'default')")]
         }
-        Action::InstanceFlush
-        | Action::InstanceStatus
-        | Action::EamtFlush
-        | Action::Denylist4Flush => vec![],
+        Action::InstanceFlush | Action::EamtFlush | Action::Denylist4Flush => vec![],
+        Action::InstanceStatus => vec![json()],
         Action::StatsDisplay => vec![
             flag("all", Some('a'), "Print zeroes, too"),
             flag("explain", Some('e'), "Say what each counter counts"),
+            json_not_csv(),
             csv(),
             no_headers(),
         ],
@@ -86,7 +100,15 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
             words(1, "VALUE", "The new value"),
             force("Take values that look like mistakes, too"),
         ],
-        Action::Pool4Display => vec![tcp(), udp(), icmp(), csv(), no_headers()],
+        Action::Pool4Display => vec![
+            tcp(),
+            udp(),
+            icmp(),
+            count(),
+            json_not_count(),
+            csv(),
+            no_headers(),
+        ],
         Action::Pool4Add => vec![
             words(2, "PREFIX4 PORTS", "Addresses, and their ports as N or N-M"),
             tcp(),
@@ -114,7 +136,16 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
         ],
         Action::Pool4Flush => vec![quick()],
         Action::BibDisplay | Action::SessionDisplay => {
-            vec![tcp(), udp(), icmp(), numeric(), csv(), no_headers()]
+            vec![
+                tcp(),
+                udp(),
+                icmp(),
+                numeric(),
+                count(),
+                json_not_count(),
+                csv(),
+                no_headers(),
+            ]
         }
         Action::BibAdd => vec![
             words(
@@ -139,6 +170,7 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
         Action::AddressQuery => vec![
             words(1, "ADDRESS", "An IPv4 or IPv6 address"),
             flag("verbose", Some('v'), "Say why this is the result"),
+            json(),
         ],
         Action::EamtAdd => vec![
             words(2, "PREFIX6 PREFIX4", "The two sides of the mapping"),

@@ -47,6 +47,8 @@ pub(crate) struct Renderer<W> {
     style: Style,
     names: Names,
     begun: bool,
+    /// Stands above tables that do not say what they are about.
+    title: Option<&'static str>,
     /// Mark and protocol of the last row of pool4.
     group: Option<(u32, crate::base::Protocol)>,
 }
@@ -67,8 +69,14 @@ impl<W: Write> Renderer<W> {
                 Names::system()
             },
             begun: false,
+            title: None,
             group: None,
         }
+    }
+
+    /// Puts a line above the table; CSV has none.
+    pub(crate) fn titled(self, title: Option<&'static str>) -> Self {
+        Self { title, ..self }
     }
 
     /// Prints the rows of `reply`.
@@ -160,6 +168,9 @@ impl<W: Write> Renderer<W> {
     fn begin(&mut self) -> io::Result<()> {
         if std::mem::replace(&mut self.begun, true) {
             return Ok(());
+        }
+        if let Some(title) = self.title.filter(|_| !self.style.csv) {
+            writeln!(self.out, "{title}:")?;
         }
         match (self.style.csv, self.style.headers) {
             (true, true) => writeln!(self.out, "{}", self.csv_header()),
@@ -433,6 +444,25 @@ impl<W: Write> Renderer<W> {
             }
         }
         writeln!(self.out, "  Result: {result}")
+    }
+}
+
+/// How many rows a reply has.
+pub(crate) fn rows(reply: &Reply) -> Result<usize, Foreign> {
+    match reply {
+        Reply::Instances(rows) => Ok(rows.len()),
+        Reply::Pool4(rows) => Ok(rows.len()),
+        Reply::Bib(rows) => Ok(rows.len()),
+        Reply::Sessions(rows) => Ok(rows.len()),
+        Reply::Eamt(rows) => Ok(rows.len()),
+        Reply::Denylist4(rows) => Ok(rows.len()),
+        Reply::Status { .. }
+        | Reply::Settings(_)
+        | Reply::Translation(_)
+        | Reply::Stats(_)
+        | Reply::Health(_)
+        | Reply::Done
+        | Reply::Error(_) => Err(Foreign),
     }
 }
 

@@ -46,7 +46,10 @@ impl Operands {
                 warning = self.given.as_ref().map(|_| NAME_IGNORED.to_owned());
                 (Command::InstanceFlush, Output::Nothing)
             }
-            Action::InstanceStatus => (Command::InstanceStatus, Output::Status),
+            Action::InstanceStatus => {
+                let json = self.flag("json");
+                (Command::InstanceStatus, Output::Status { json })
+            }
             Action::StatsDisplay => {
                 let (all, explain) = (self.flag("all"), self.flag("explain"));
                 let table = self.table(Table::Stats { all, explain });
@@ -134,6 +137,12 @@ impl Operands {
     }
 
     fn table(&self, table: Table) -> Output {
+        if self.flag("count") {
+            return Output::Count;
+        }
+        if self.flag("json") {
+            return Output::Json(table);
+        }
         let style = Style {
             csv: self.flag("csv"),
             headers: !self.flag("no-headers"),

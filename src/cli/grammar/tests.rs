@@ -44,7 +44,7 @@ fn command(line: &str) -> Command {
 #[track_caller]
 fn printed(line: &str) -> String {
     match read(line) {
-        Ok(Invocation::Print(text)) => text,
+        Ok(Invocation::Print(text) | Invocation::Bare { help: text, .. }) => text,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -110,7 +110,7 @@ fn other_instance_operations() {
     assert_eq!(call("-i x instance remove").request.instance, "x");
     assert_eq!(command("instance flush"), Command::InstanceFlush);
     let status = call("-i x instance status");
-    assert_eq!(status.output, Output::Status);
+    assert_eq!(status.output, Output::Status { json: false });
     assert_eq!(status.request.instance, "x");
     assert!(call("instance display").warning.is_none());
     assert!(call("-i x instance display").warning.is_some());
@@ -124,6 +124,8 @@ fn displays_know_their_style() {
         headers,
         numeric,
     };
+    assert_eq!(call("b d --json").output, Output::Json(Table::Bib));
+    assert_eq!(call("se d --count").output, Output::Count);
     for (line, table, style) in [
         (
             "gl di",
@@ -131,7 +133,7 @@ fn displays_know_their_style() {
             style(false, true, false),
         ),
         (
-            "g d --csv",
+            "g d --c",
             Table::Settings(Flavour::Nat64),
             style(true, true, false),
         ),
@@ -367,6 +369,9 @@ fn nonsense_is_refused_with_its_status_and_its_name() {
         ("instance flush x", 64, "'x'"),
         ("instance display --frob", 64, "--frob"),
         ("bib display --n", 64, "--n"),
+        ("bib display --json --csv", 64, "--json"),
+        ("pool4 display --csv --count", 64, "--count"),
+        ("instance display --json --count", 64, "--json"),
         ("--frob instance display", 64, "--frob"),
         ("-x", 64, "-x"),
         ("-i", 64, "--instance"),
