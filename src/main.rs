@@ -35,6 +35,9 @@ fn personality(
         "jool" => Some(tylo::cli::jool(args)),
         "jool_siit" => Some(tylo::cli::jool_siit(args)),
         "health" => Some(tylo::cli::health(args)),
+        "export" => Some(tylo::cli::export(args)),
+        "diff" => Some(tylo::cli::diff(args)),
+        "all" => Some(tylo::cli::all(args)),
         _ => None,
     }
 }
@@ -45,6 +48,9 @@ Usage: tylo tylod [OPTION...]     the daemon
        tylo jool ...              controls its NAT64 instances
        tylo jool_siit ...         controls its SIIT instances
        tylo health [--json]       is all well? for monitoring
+       tylo export                prints an instance as a file for 'file handle'
+       tylo diff FILE             says what 'file handle' would change
+       tylo all MODE OPERATION    asks every instance
 Also works under the names tylod, jool and jool_siit. Each has --help.
 ";
     use std::io::Write;

@@ -127,7 +127,8 @@ impl Client {
                 | Reply::Denylist4(_)
                 | Reply::Translation(_)
                 | Reply::Stats(_)
-                | Reply::Health(_)) => each(reply)?,
+                | Reply::Health(_)
+                | Reply::Config(_)) => each(reply)?,
             }
         }
     }

@@ -57,6 +57,8 @@ pub(crate) enum Output {
     Json(Table),
     /// How many rows the table has.
     Count,
+    /// Nothing; where no daemon runs, that what it knows was not looked at.
+    Check,
 }
 
 /// Why a command line was not understood.

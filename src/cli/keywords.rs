@@ -37,6 +37,7 @@ pub(crate) enum Action {
     Denylist4Remove,
     Denylist4Flush,
     FileHandle,
+    FileCheck,
 }
 
 /// A mode: the first word.
@@ -276,6 +277,7 @@ static MODES: &[Mode] = &[
         replaced_by: None,
         operations: operations! {
             "handle" FileHandle "Make an instance be what a file says, or change nothing"
+            "check" FileCheck "Say what 'handle' would say, and change nothing"
         },
     },
 ];

@@ -31,30 +31,30 @@ mod options;
 mod render;
 mod run;
 mod values;
+mod verbs;
+
+const JOOL: Personality = Personality {
+    program: "jool",
+    flavour: Flavour::Nat64,
+};
+
+const JOOL_SIIT: Personality = Personality {
+    program: "jool_siit",
+    flavour: Flavour::Siit,
+};
 
 /// The command `jool`: NAT64 instances. `args` begins with the name of the program.
 pub fn jool(args: impl Iterator<Item = OsString>) -> ExitCode {
-    run::run(
-        Personality {
-            program: "jool",
-            flavour: Flavour::Nat64,
-        },
-        args,
-    )
+    run::run(JOOL, args)
 }
 
 /// The command `jool_siit`: SIIT instances. `args` begins with the name of the program.
 pub fn jool_siit(args: impl Iterator<Item = OsString>) -> ExitCode {
-    run::run(
-        Personality {
-            program: "jool_siit",
-            flavour: Flavour::Siit,
-        },
-        args,
-    )
+    run::run(JOOL_SIIT, args)
 }
 
 pub use health::health;
+pub use verbs::{all, diff, export};
 
 fn say(kind: &str, text: &impl Display) {
     // There is nowhere left to complain about a closed standard error.
@@ -67,16 +67,12 @@ fn say(kind: &str, text: &impl Display) {
 pub mod fuzzing {
     use std::ffi::OsString;
 
+    use super::JOOL;
     use super::run::read;
-    use super::{Flavour, Personality};
 
     /// Reads the words behind the name of the program; an error is put into words, too.
     pub fn command_line(words: impl Iterator<Item = OsString>) {
-        let who = Personality {
-            program: "jool",
-            flavour: Flavour::Nat64,
-        };
-        if let Err(error) = read(who, words) {
+        if let Err(error) = read(JOOL, words) {
             assert!(!error.to_string().is_empty() && error.code() != 0);
         }
     }

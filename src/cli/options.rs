@@ -186,7 +186,7 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
             force("Take addresses that never leave their link, too"),
         ],
         Action::Denylist4Remove => vec![words(1, "PREFIX4", "The prefix, as it was added")],
-        Action::FileHandle => vec![
+        Action::FileHandle | Action::FileCheck => vec![
             Arg::new("path")
                 .value_name("PATH")
                 .help("A JSON file")

@@ -461,6 +461,7 @@ pub(crate) fn rows(reply: &Reply) -> Result<usize, Foreign> {
         | Reply::Translation(_)
         | Reply::Stats(_)
         | Reply::Health(_)
+        | Reply::Config(_)
         | Reply::Done
         | Reply::Error(_) => Err(Foreign),
     }

@@ -25,6 +25,9 @@ pub(super) enum RunError {
     Output(#[from] io::Error),
     #[error("{0}")]
     NotReady(String),
+    /// There is nothing more to say, only an exit status to give.
+    #[error("exit status {0}")]
+    Said(u8),
 }
 
 impl RunError {
@@ -38,6 +41,7 @@ impl RunError {
                 .and_then(|n| u8::try_from(n).ok())
                 .unwrap_or(EXIT_IO),
             Self::NotReady(_) => EXIT_NOT_READY,
+            Self::Said(code) => *code,
         }
     }
 }
@@ -103,6 +107,7 @@ pub(super) fn finish(work: impl FnOnce(&mut dyn Write) -> Result<(), RunError>) 
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough.
         Err(RunError::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(RunError::Said(code)) => ExitCode::from(code),
         Err(error) => {
             say("Error", &error);
             ExitCode::from(error.code())
@@ -184,6 +189,16 @@ pub(super) fn carry_out(
 ) -> Result<(), RunError> {
     match output {
         Output::Nothing => Client::connect()?.call(&call.request, |_| Err(foreign().into())),
+        Output::Check => match Client::connect() {
+            Err(ClientError::NoDaemon) => {
+                say(
+                    "Warning",
+                    &"no tylod runs here, so only the file itself was checked",
+                );
+                Ok(())
+            }
+            client => client?.call(&call.request, |_| Err(foreign().into())),
+        },
         Output::Status { json } => status(call, json, out),
         Output::Table(table, style) => {
             let title = title.filter(|_| table == Table::Sessions);

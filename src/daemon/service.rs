@@ -112,6 +112,15 @@ impl Service for Gateway {
                 Ok(())
             }
             Command::Replace { config, force } => self.replace(flavour, &name, &config, force),
+            Command::Export => {
+                for page in super::gateway::export(&*slot()?).pages(PAGE) {
+                    if !reply(Reply::Config(Box::new(page))) {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Command::Check { config, force } => self.check(flavour, &name, &config, force),
             Command::Health => {
                 reply(Reply::Health(self.health()?));
                 Ok(())

@@ -127,6 +127,13 @@ pub enum Command {
         config: Box<Config>,
         force: bool,
     },
+    /// Answered by [`Reply::Config`]: everything, as [`Command::Replace`] would take it.
+    Export,
+    /// Refused as [`Command::Replace`] with the same contents would be; changes nothing.
+    Check {
+        config: Box<Config>,
+        force: bool,
+    },
     /// Answered by [`Reply::Stats`].
     StatsDisplay,
     /// Answered by [`Reply::Health`]; does not look at `instance`.
@@ -148,6 +155,41 @@ pub struct Config {
     pub bib: Vec<BibEntry>,
 }
 
+impl Config {
+    /// Cuts it into parts whose tables have `rows` rows at most; the first has the settings.
+    pub fn pages(self, rows: usize) -> impl Iterator<Item = Self> {
+        let framework = self.framework;
+        let mut settings = Some(self.settings);
+        let mut eamt = self.eamt.into_iter();
+        let mut denylist4 = self.denylist4.into_iter();
+        let mut pool4 = self.pool4.into_iter();
+        let mut bib = self.bib.into_iter();
+        std::iter::from_fn(move || {
+            let rest = eamt.len() + denylist4.len() + pool4.len() + bib.len();
+            if settings.is_none() && rest == 0 {
+                return None;
+            }
+            Some(Self {
+                framework,
+                settings: settings.take().unwrap_or_default(),
+                eamt: eamt.by_ref().take(rows).collect(),
+                denylist4: denylist4.by_ref().take(rows).collect(),
+                pool4: pool4.by_ref().take(rows).collect(),
+                bib: bib.by_ref().take(rows).collect(),
+            })
+        })
+    }
+
+    /// Puts the next part behind this one.
+    pub fn append(&mut self, mut page: Self) {
+        self.settings.append(&mut page.settings);
+        self.eamt.append(&mut page.eamt);
+        self.denylist4.append(&mut page.denylist4);
+        self.pool4.append(&mut page.pool4);
+        self.bib.append(&mut page.bib);
+    }
+}
+
 /// One line of an answer. Rows may be spread over several lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -166,6 +208,8 @@ pub enum Reply {
     /// Name and value of every counter, in display order.
     Stats(Vec<(String, u64)>),
     Health(Health),
+    /// Tables that are spread over several lines follow each other; the rest is in each.
+    Config(Box<Config>),
     /// The request was carried out; the answer ends here.
     Done,
     /// The request was not carried out; the answer ends here.
@@ -207,4 +251,39 @@ pub struct InstanceHealth {
     /// First queue number and how many there are.
     pub queues: (u16, u16),
     pub sessions: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_configuration_make_the_whole() {
+        let whole = Config {
+            framework: Framework::Iptables,
+            settings: vec![("tos".to_owned(), Value::Number(1))],
+            eamt: Vec::new(),
+            denylist4: vec!["192.0.2.0/24".parse().unwrap(); 5],
+            pool4: Vec::new(),
+            bib: vec![
+                BibEntry {
+                    protocol: Protocol::Tcp,
+                    v6: "2001:db8::1#1".parse().unwrap(),
+                    v4: "192.0.2.1#1".parse().unwrap(),
+                };
+                2
+            ],
+        };
+        let mut pages = whole.clone().pages(2);
+        let mut joined = pages.next().unwrap();
+        assert_eq!((joined.denylist4.len(), joined.bib.len()), (2, 2));
+        pages.for_each(|page| joined.append(page));
+        assert_eq!(joined, whole);
+        let empty = Config {
+            denylist4: Vec::new(),
+            bib: Vec::new(),
+            ..whole
+        };
+        assert_eq!(empty.pages(2).count(), 1);
+    }
 }

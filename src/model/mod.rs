@@ -29,6 +29,8 @@ pub enum Flavour {
 }
 
 impl Flavour {
+    pub const ALL: [Self; 2] = [Self::Nat64, Self::Siit];
+
     /// The word in messages and in the database.
     pub const fn name(self) -> &'static str {
         match self {

@@ -150,6 +150,27 @@ impl Pool4 {
             })
     }
 
+    /// Entries that make the same table when they are added to an empty one.
+    pub fn entries(&self) -> Vec<Pool4Entry> {
+        let mut entries = Vec::new();
+        for (protocol, mark, iterations, blocks) in self.sets() {
+            for block in blocks {
+                let nets = ipnet::Ipv4Subnets::new(block.first, block.last, 0);
+                let prefixes = nets.filter_map(|n| Prefix4::new(n.network(), n.prefix_len()).ok());
+                for prefix in prefixes {
+                    entries.extend(block.ports.iter().map(|ports| Pool4Entry {
+                        mark,
+                        protocol,
+                        prefix,
+                        ports: *ports,
+                        max_iterations: Some(iterations).filter(|i| *i != MaxIterations::Auto),
+                    }));
+                }
+            }
+        }
+        entries
+    }
+
     fn unite(&mut self) {
         self.union = Default::default();
         for ((protocol, _), set) in &self.sets {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What Jool does not have: JSON, checks of files, exports, differences.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::lab::{Lab, text};
@@ -45,4 +47,244 @@ fn every_display_has_json() {
     assert_eq!(text(&refused.stdout), "");
     assert_eq!(lab.must("jool bib display --tcp --count"), "1\n");
     assert_eq!(lab.must("jool_siit -i x eamt display --count"), "1\n");
+}
+
+/// Fills an instance of each flavour with everything that a file can hold.
+fn furnish(lab: &Lab) {
+    for line in [
+        "jool instance add n --iptables --pool6 64:ff9b::/96",
+        "jool -i n pool4 add --tcp 192.0.2.0/30 100-200 --mark 7 --max-iterations infinity",
+        "jool -i n pool4 add --tcp 192.0.2.4 100-200 --mark 7",
+        "jool -i n pool4 add --udp 198.51.100.1 1-65535 --max-iterations 9",
+        "jool -i n pool4 add --icmp 198.51.100.1 0-65535",
+        "jool -i n bib add --udp 2001:db8::1#53 198.51.100.1#53",
+        "jool -i n global update tos 7",
+        "jool -i n global update udp-timeout 0:06:00.500",
+        "jool -i n global update mtu-plateaus 1500,1280",
+        "jool_siit instance add s --iptables --pool6 2001:db8:64::/96",
+        "jool_siit -i s eamt add 2001:db8:4::/120 203.0.113.0/24",
+        "jool_siit -i s eamt add 2001:db8:5:: 192.0.2.1",
+        "jool_siit -i s denylist4 add 198.51.100.0/24",
+        "jool_siit -i s global update eam-hairpin-mode off",
+        "jool_siit -i s global update rfc6791v6-prefix 2001:db8:6::/96",
+    ] {
+        lab.must(line);
+    }
+}
+
+#[test]
+fn an_export_makes_the_same_instance_again() {
+    let Some(mut lab) = Lab::new("export") else {
+        return;
+    };
+    lab.start();
+    furnish(&lab);
+    for (program, name) in [("jool", "n"), ("jool_siit", "s")] {
+        let exported = lab.must(&format!("tylo export -i {name}"));
+        fs::write(lab.folder.join("x.json"), &exported).unwrap();
+        assert_eq!(lab.must("tylo diff x.json"), "", "nothing would change");
+        lab.must(&format!("{program} file check x.json"));
+        lab.must(&format!("{program} file handle x.json"));
+        assert_eq!(lab.must(&format!("tylo export -i {name}")), exported);
+        lab.must(&format!("{program} instance remove {name}"));
+        lab.must(&format!("{program} file handle x.json"));
+        assert_eq!(lab.must(&format!("tylo export -i {name}")), exported);
+        for table in ["\"tos\": ", "\"framework\": \"iptables\""] {
+            assert!(exported.contains(table), "{exported}");
+        }
+    }
+    let exported = lab.must("tylo export -i n");
+    for line in [
+        r#"{ "protocol": "TCP", "prefix": "192.0.2.0/30", "port range": "100-200", "mark": 7, "max-iterations": "infinity" }"#,
+        r#"{ "protocol": "UDP", "ipv6 address": "2001:db8::1#53", "ipv4 address": "198.51.100.1#53" }"#,
+        r#""udp-timeout": "0:06:00.500""#,
+        r#""mtu-plateaus": [1500,1280]"#,
+    ] {
+        assert!(exported.contains(line), "{exported}");
+    }
+    let out = lab.jool("tylo export -i none", false);
+    assert_eq!(
+        (out.status.code(), text(&out.stdout)),
+        (Some(3), ""),
+        "{out:?}"
+    );
+    // One name, two instances.
+    lab.must("jool_siit instance add n --iptables");
+    let out = lab.jool("tylo export -i n", false);
+    assert_eq!(out.status.code(), Some(64), "{out:?}");
+    assert_eq!(lab.must("tylo export -i n --flavour nat64"), exported);
+    assert!(
+        lab.must("tylo export -i n --flavour siit")
+            .contains("\"eamt\": []")
+    );
+    // What needed force once needs it again, and is told so.
+    lab.must("jool_siit -i n denylist4 add 127.0.0.0/8 --force");
+    let out = lab.jool("tylo export -i n --flavour siit", false);
+    assert!(
+        out.status.success() && text(&out.stderr).contains("--force"),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn a_check_says_what_handling_would_and_changes_nothing() {
+    let Some(mut lab) = Lab::new("check") else {
+        return;
+    };
+    let file = lab.folder.join("x.json");
+    let fine = r#"{ "instance": "x", "framework": "netfilter",
+                    "global": { "pool6": "64:ff9b::/96", "tos": 7 } }"#;
+    fs::write(&file, fine).unwrap();
+    let offline = lab.jool("jool file check x.json", false);
+    assert_eq!(offline.status.code(), Some(0));
+    assert!(
+        text(&offline.stderr).starts_with("Warning: no tylod"),
+        "{offline:?}"
+    );
+    lab.start();
+    assert_eq!(lab.must("jool file check x.json"), "");
+    let out = lab.jool("jool -i x instance status", false);
+    assert!(text(&out.stdout).starts_with("Dead"), "{out:?}");
+    lab.must("jool file handle x.json");
+    let other_pool6 = fine.replace("64:ff9b::/96", "2001:db8::/96");
+    let second = fine.replace("\"x\"", "\"y\"");
+    let framework = fine.replace("netfilter", "iptables");
+    let orphan = fine.replace(
+        "\"framework\"",
+        r#""bib": [ { "protocol": "TCP", "ipv6 address": "2001:db8::1#1",
+                      "ipv4 address": "192.0.2.1#1" } ], "framework""#,
+    );
+    let junk = fine.replace("7", "700");
+    for text_of_file in [&other_pool6, &second, &framework, &orphan, &junk] {
+        fs::write(&file, text_of_file).unwrap();
+        let checked = lab.jool("jool file check x.json", false);
+        let handled = lab.jool("jool file handle x.json", false);
+        assert!(!handled.status.success(), "{text_of_file}");
+        assert_eq!(checked, handled, "{text_of_file}");
+    }
+    assert!(lab.must("jool -i x global display").contains("  tos: 7\n"));
+}
+
+#[test]
+fn differences_are_listed_and_counted_by_the_status() {
+    let Some(mut lab) = Lab::new("diff") else {
+        return;
+    };
+    lab.start();
+    let file = lab.folder.join("x.json");
+    let whole = r#"{ "instance": "x", "framework": "netfilter",
+        "global": { "pool6": "64:ff9b::/96", "tos": 7 },
+        "pool4": [ { "protocol": "TCP", "prefix": "192.0.2.0/31", "port range": "1-9" } ],
+        "bib": [ { "protocol": "TCP", "ipv6 address": "2001:db8::1#1",
+                   "ipv4 address": "192.0.2.1#1" } ] }"#;
+    fs::write(&file, whole).unwrap();
+    let differs = |lab: &Lab| {
+        let out = lab.jool("tylo diff x.json", false);
+        assert_eq!(out.status.code(), Some(1), "{out:?}");
+        text(&out.stdout).to_owned()
+    };
+    let new = differs(&lab);
+    assert!(
+        new.starts_with("nat64 'x' (new)\n+ framework netfilter\n"),
+        "{new}"
+    );
+    assert!(
+        new.contains("+ bib TCP 2001:db8::1#1 192.0.2.1#1\n"),
+        "{new}"
+    );
+    lab.must("jool file handle x.json");
+    assert_eq!(lab.must("tylo diff x.json"), "");
+    // The same table in other words.
+    let halves = whole.replace(
+        r#"[ { "protocol": "TCP", "prefix": "192.0.2.0/31", "port range": "1-9" } ]"#,
+        r#"[ { "protocol": "tcp", "prefix": "192.0.2.1", "port range": "0-9" },
+             { "protocol": "TCP", "prefix": "192.0.2.0", "port range": "9-1", "mark": 0 } ]"#,
+    );
+    fs::write(&file, halves).unwrap();
+    assert_eq!(lab.must("tylo diff x.json"), "");
+    let changed = whole
+        .replace("1-9", "1-8")
+        .replace("\"tos\": 7", "\"tos\": 8");
+    fs::write(&file, changed).unwrap();
+    assert_eq!(
+        differs(&lab),
+        "nat64 'x'\n\
+         - global tos 7\n\
+         - pool4 TCP 192.0.2.0/31 1-9 mark 0 max-iterations auto\n\
+         + global tos 8\n\
+         + pool4 TCP 192.0.2.0/31 1-8 mark 0 max-iterations auto\n"
+    );
+    let mapping = whole.replace("::1#1", "::2#2").replace(".1#1", ".1#2");
+    fs::write(&file, mapping).unwrap();
+    let out = lab.jool("tylo diff x.json", false);
+    assert!(
+        out.status.success() && text(&out.stderr).contains("'bib'"),
+        "{out:?}"
+    );
+    // An error is no difference.
+    for junk in [
+        "{",
+        r#"{ "framework": "netfilter" }"#,
+        &whole.replace("0/31", "0/x"),
+    ] {
+        fs::write(&file, junk).unwrap();
+        let out = lab.jool("tylo diff x.json", false);
+        assert!(out.status.code() > Some(1), "{out:?}");
+    }
+}
+
+#[test]
+fn one_command_for_every_instance() {
+    let Some(mut lab) = Lab::new("all") else {
+        return;
+    };
+    lab.start();
+    assert_eq!(lab.must("tylo all stats display"), "");
+    furnish(&lab);
+    assert_eq!(
+        lab.must("tylo all instance status"),
+        "nat64 'n':\nRunning\nsiit 's':\nRunning\n"
+    );
+    assert_eq!(
+        lab.must("tylo all bib display --udp --count"),
+        "nat64 'n':\n1\n"
+    );
+    let documents = lab.must("tylo all global display --json");
+    let documents: Vec<Value> = serde_json::Deserializer::from_str(&documents)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let names: Vec<_> = documents.iter().map(|d| &d["instance"]).collect();
+    assert_eq!(names, ["n", "s"]);
+    lab.must("tylo all global update manually-enabled false");
+    assert!(
+        lab.must("jool_siit -i s global display")
+            .contains("manually-enabled: false")
+    );
+    // pool6 of a NAT64 instance cannot be unset; the other one is asked nevertheless.
+    let out = lab.jool("tylo all global update pool6 null", false);
+    assert_eq!(out.status.code(), Some(22), "{out:?}");
+    assert!(
+        text(&out.stderr).starts_with("Error: nat64 'n': "),
+        "{out:?}"
+    );
+    assert!(
+        lab.must("jool_siit -i s global display")
+            .contains("pool6: (unset)")
+    );
+    for (line, code) in [
+        ("tylo all frob", 234),
+        ("tylo all instance flush", 64),
+        ("tylo all instance add", 64),
+        ("tylo all -i x stats display", 64),
+        ("tylo all", 64),
+        ("tylo all stats display --frob", 64),
+    ] {
+        let out = lab.jool(line, false);
+        assert_eq!(out.status.code(), Some(code), "{line}: {out:?}");
+    }
+    assert!(
+        lab.must("tylo all pool4 add --help")
+            .contains("--max-iterations")
+    );
 }

@@ -12,7 +12,7 @@ use crate::cli::keywords::Action;
 use crate::cli::render::{Style, Table};
 use crate::cli::values::{self, Shape, ValueError, shape};
 use crate::cli::{file, help};
-use crate::model::control::{Command, Request, VERSION};
+use crate::model::control::{Command, Config, Request, VERSION};
 use crate::model::settings::{Kind, Setting};
 use crate::model::{DEFAULT_INSTANCE, EamRow, Flavour, Framework, Pool4Entry, PortRange};
 
@@ -96,9 +96,14 @@ impl Operands {
             }
             Action::Denylist4Flush => (Command::Denylist4Flush, Output::Nothing),
             Action::FileHandle => {
-                let (name, command) = self.file_handle(flavour)?;
+                let (name, config, force) = self.file(flavour)?;
                 instance = Some(name);
-                (command, Output::Nothing)
+                (Command::Replace { config, force }, Output::Nothing)
+            }
+            Action::FileCheck => {
+                let (name, config, force) = self.file(flavour)?;
+                instance = Some(name);
+                (Command::Check { config, force }, Output::Check)
             }
         };
         Ok(Call {
@@ -399,24 +404,23 @@ impl Operands {
         }
     }
 
-    /// The instance that the file is about, and what it says.
+    /// The instance that the file is about, and what it says; whether that is taken by force.
     //= jool#file-handle
-    fn file_handle(&self, flavour: Flavour) -> Result<(String, Command), GrammarError> {
+    fn file(&self, flavour: Flavour) -> Result<(String, Box<Config>, bool), GrammarError> {
         let Some(path) = self.found.get_one::<PathBuf>("path") else {
             return Err(self.missing(vec!["the name of a file"]));
         };
         let force = self.flag("force");
         let (name, config) = file::configuration(path, flavour, force)?;
-        let config = Box::new(config);
-        let command = Command::Replace { config, force };
-        match (name, &self.given) {
+        let name = match (name, &self.given) {
             (Some(name), Some(given)) if name != *given => {
-                Err(GrammarError::TwoNames(given.clone(), name))
+                return Err(GrammarError::TwoNames(given.clone(), name));
             }
-            (Some(name), _) => Ok((name, command)),
-            (None, Some(given)) => Ok((given.clone(), command)),
-            (None, None) => Err(file::FileError::NoInstance(path.clone()).into()),
-        }
+            (Some(name), _) => name,
+            (None, Some(given)) => given.clone(),
+            (None, None) => return Err(file::FileError::NoInstance(path.clone()).into()),
+        };
+        Ok((name, Box::new(config), force))
     }
 }
 

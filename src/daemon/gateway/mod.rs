@@ -23,6 +23,7 @@ mod restore;
 mod rules;
 mod siit;
 
+pub(super) use self::replace::export;
 pub(super) use self::restore::restore;
 
 /// The gateway of one network namespace.

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! A whole configuration at once: an instance becomes what a file says, or stays as it was.
 
+use std::sync::Arc;
+
 use super::nat64::{bib_failure, stored_pool4};
 use super::siit::eam_failure;
 use super::{Gateway, failure, invalid, random_key, stateful, stateless, storage};
+use crate::base::Protocol;
+use crate::daemon::traffic::Slot;
 use crate::engine::Instance;
 use crate::map::Siit;
 use crate::model::control::{self, Failure};
-use crate::model::settings::{SettingError, Settings};
-use crate::model::{Flavour, Framework};
+use crate::model::settings::{Setting, SettingError, Settings};
+use crate::model::{BibEntry, Flavour, Framework};
 use crate::nat64::pool4::Pool4;
 use crate::store::InstanceId;
 use crate::store::journal::Config;
@@ -35,19 +39,7 @@ impl Gateway {
         force: bool,
     ) -> Result<(), Failure> {
         let mut next = self.exclusive();
-        let slot = self.traffic.find(flavour, name);
-        if let Some(slot) = &slot {
-            check_framework(name, slot.framework, config.framework)?;
-        }
-        let current = slot.as_ref().map(|slot| slot.lock().settings().clone());
-        let settings = settings(flavour, current.as_ref(), config, force)?;
-        let mut candidate = Instance::new(flavour, settings, random_key());
-        self.fill(
-            &mut candidate,
-            slot.as_ref().map(|slot| slot.id),
-            config,
-            force,
-        )?;
+        let (slot, mut candidate) = self.candidate(flavour, name, config, force)?;
         let Some(slot) = slot else {
             let mut bib = Vec::new();
             candidate.drain_changes(&mut bib);
@@ -75,6 +67,41 @@ impl Gateway {
             "instance replaced"
         );
         Ok(())
+    }
+
+    /// Whether [`Gateway::replace`] would do it.
+    pub(in crate::daemon) fn check(
+        &self,
+        flavour: Flavour,
+        name: &str,
+        config: &control::Config,
+        force: bool,
+    ) -> Result<(), Failure> {
+        let _next = self.exclusive();
+        match self.candidate(flavour, name, config, force)? {
+            (Some(_), _) => Ok(()),
+            (None, _) => self.vacancy(flavour, name, config.framework).map(drop),
+        }
+    }
+
+    /// The instance as it is, and what it would be.
+    fn candidate(
+        &self,
+        flavour: Flavour,
+        name: &str,
+        config: &control::Config,
+        force: bool,
+    ) -> Result<(Option<Arc<Slot>>, Instance), Failure> {
+        let slot = self.traffic.find(flavour, name);
+        if let Some(slot) = &slot {
+            check_framework(name, slot.framework, config.framework)?;
+        }
+        let current = slot.as_ref().map(|slot| slot.lock().settings().clone());
+        let settings = settings(flavour, current.as_ref(), config, force)?;
+        let mut candidate = Instance::new(flavour, settings, random_key());
+        let id = slot.as_ref().map(|slot| slot.id);
+        self.fill(&mut candidate, id, config, force)?;
+        Ok((slot, candidate))
     }
 
     /// Gives a new instance the tables of `config`, checking all of it.
@@ -152,6 +179,46 @@ impl Contents {
     }
 }
 
+/// What an instance is, as a file would have it. Of the mappings only static ones are there.
+pub(in crate::daemon) fn export(slot: &Slot) -> control::Config {
+    let (contents, mut bib) = {
+        let instance = slot.lock();
+        (contents(&instance), static_bib(&instance))
+    };
+    // Outside the lock: workers need not wait for it.
+    bib.sort_unstable_by_key(|entry| (entry.protocol, entry.v4));
+    let settings = Setting::of(slot.flavour);
+    let settings = settings.map(|s| (s.key.to_owned(), s.value(&contents.settings)));
+    let (pool4, eamt, denylist4) = match &contents.tables {
+        Tables::Nat64(pool4) => (pool4.entries(), Vec::new(), Vec::new()),
+        Tables::Siit(siit) => (Vec::new(), siit.eamt.rows(), siit.denylist4.rows().to_vec()),
+    };
+    control::Config {
+        framework: slot.framework,
+        settings: settings.collect(),
+        eamt,
+        denylist4,
+        pool4,
+        bib,
+    }
+}
+
+fn static_bib(instance: &Instance) -> Vec<BibEntry> {
+    let tables = instance.nat64().into_iter().flat_map(|nat64| {
+        let tables = Protocol::ALL.into_iter();
+        tables.map(|protocol| (protocol, nat64.table(protocol)))
+    });
+    let entries = tables.flat_map(|(protocol, table)| {
+        let bibs = table.bibs().filter(|bib| bib.is_static);
+        bibs.map(move |bib| BibEntry {
+            protocol,
+            v6: bib.v6,
+            v4: bib.v4,
+        })
+    });
+    entries.collect()
+}
+
 /// What an instance has of what can be replaced.
 fn contents(instance: &Instance) -> Contents {
     let tables = match instance.nat64() {
@@ -219,7 +286,6 @@ fn foreign(empty: bool, table: &str, whose: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Protocol;
     use crate::model::settings::Value;
     use crate::model::{Pool4Entry, PortRange};
 

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! What `tylo` can do beyond Jool's language: export, compare, ask every instance.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command as Clap};
+
+use super::client::{Client, ClientError};
+use super::grammar::GrammarError;
+use super::run::{RunError, foreign};
+use super::values;
+use crate::model::control::{Command, Config, Reply, Request, VERSION};
+use crate::model::{DEFAULT_INSTANCE, Flavour};
+
+mod all;
+mod diff;
+mod export;
+
+pub use all::all;
+pub use diff::diff;
+pub use export::export;
+
+/// Lets clap read the words of a verb, the first of which is its name; the inner error is the exit
+/// status where there is nothing left to do.
+fn take(command: Clap, args: impl Iterator<Item = OsString>) -> Result<ArgMatches, ExitCode> {
+    command.try_get_matches_from(args).map_err(|error| {
+        // Nothing sensible can be done when even this cannot be printed.
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })
+    })
+}
+
+fn flavour_arg() -> Arg {
+    Arg::new("flavour")
+        .long("flavour")
+        .value_name("FLAVOUR")
+        .value_parser(Flavour::ALL.map(Flavour::name))
+        .help("Which of two instances of one name")
+}
+
+fn instance_arg() -> Arg {
+    Arg::new("instance")
+        .short('i')
+        .long("instance")
+        .value_name("NAME")
+        .help("The instance (default 'default')")
+}
+
+fn flavour(found: &ArgMatches) -> Option<Flavour> {
+    let word = found.get_one::<String>("flavour")?;
+    Flavour::ALL.into_iter().find(|f| f.name() == *word)
+}
+
+fn instance(found: &ArgMatches) -> Result<Option<String>, GrammarError> {
+    let name = found.get_one::<String>("instance");
+    let name = name.map(|name| values::instance_name(name)).transpose();
+    name.map_err(|error| GrammarError::Value {
+        what: "instance".to_owned(),
+        error,
+    })
+}
+
+fn request(flavour: Flavour, instance: &str, command: Command) -> Request {
+    Request {
+        version: VERSION,
+        flavour,
+        instance: instance.to_owned(),
+        command,
+    }
+}
+
+/// The names of all instances of a flavour.
+fn names(client: &mut Client, flavour: Flavour) -> Result<Vec<String>, ClientError> {
+    let mut names = Vec::new();
+    let request = request(flavour, DEFAULT_INSTANCE, Command::InstanceDisplay);
+    client.call(&request, |reply| {
+        let Reply::Instances(rows) = reply else {
+            return Err(foreign());
+        };
+        names.extend(rows.into_iter().map(|row| row.name));
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// The flavours that have an instance of this name.
+fn flavours(client: &mut Client, name: &str) -> Result<Vec<Flavour>, ClientError> {
+    let mut found = Vec::new();
+    for flavour in Flavour::ALL {
+        if names(client, flavour)?.iter().any(|n| n == name) {
+            found.push(flavour);
+        }
+    }
+    Ok(found)
+}
+
+/// What an instance is at this moment.
+fn fetch(client: &mut Client, flavour: Flavour, name: &str) -> Result<Config, ClientError> {
+    let mut whole: Option<Config> = None;
+    client.call(&request(flavour, name, Command::Export), |reply| {
+        let Reply::Config(page) = reply else {
+            return Err(foreign());
+        };
+        match &mut whole {
+            Some(whole) => whole.append(*page),
+            None => whole = Some(*page),
+        }
+        Ok(())
+    })?;
+    whole.ok_or_else(foreign)
+}
+
+fn usage(verb: &str, message: String) -> RunError {
+    let path = format!("tylo {verb}");
+    GrammarError::Usage { message, path }.into()
+}
+
+/// EX_USAGE.
+const EXIT_USAGE: u8 = 64;
