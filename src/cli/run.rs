@@ -128,14 +128,14 @@ impl Plan {
                         say("Warning", warning);
                     }
                     let title = title(&call.request.command).filter(|_| several);
-                    let output = match call.output {
-                        // One table in several parts.
-                        Output::Table(table, style) if n > 0 && style.csv => {
-                            let headers = false;
-                            Output::Table(table, Style { headers, ..style })
-                        }
-                        other => other,
-                    };
+                    let mut output = call.output;
+                    // CSV of several tables is one table in several parts.
+                    if let Output::Table(_, style) = &mut output
+                        && n > 0
+                        && style.csv
+                    {
+                        style.headers = false;
+                    }
                     carry_out(call, output, title, out)
                 }
             };

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 pub use self::blocks::Block;
 use self::blocks::{Blocks, normal};
+use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Transport4};
 use crate::model::{MaxIterations, Pool4Entry, Pool4Row, PortRange};
 

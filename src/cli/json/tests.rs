@@ -2,7 +2,6 @@
 use super::*;
 use crate::base::Protocol;
 use crate::model::control::{Command, VERSION as PROTOCOL};
-use crate::model::settings::Settings;
 use crate::model::{Flavour, Framework, PortRange, TcpState};
 
 fn request(flavour: Flavour) -> Request {
@@ -106,7 +105,7 @@ fn tables_have_the_documented_keys() {
 
 #[test]
 fn settings_are_as_in_files() {
-    let settings = Reply::Settings(Box::new(Settings::default()));
+    let settings = Reply::Settings(Box::default());
     let shown = rows(Table::Settings(Flavour::Nat64), &[settings]);
     let shown = shown.as_array().unwrap();
     assert_eq!(shown.len(), Setting::of(Flavour::Nat64).count());

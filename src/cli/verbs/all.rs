@@ -94,7 +94,7 @@ fn ask(words: &[OsString], out: &mut dyn Write) -> Result<(), RunError> {
                     "Error",
                     &format!("{} '{name}': {error}", who.flavour.name()),
                 );
-                result = result.and(Err(RunError::Said(error.code())));
+                result = result.and_then(|()| Err(RunError::Said(error.code())));
             }
         }
     }
