@@ -316,10 +316,10 @@ fn log(slot: &Slot, changes: &[Change], bib: bool, sessions: bool) {
             Change::Mapping(m) if bib => {
                 tracing::info!("{name}: mapped {} to {} ({})", m.v6, m.v4, m.protocol);
             }
-            Change::MappingGone { protocol, v4 } if bib => {
+            Change::MappingGone { protocol, v4, .. } if bib => {
                 tracing::info!("{name}: forgot mapping {v4} ({protocol})");
             }
-            Change::Session(s) if sessions => {
+            Change::Session { session: s, .. } if sessions => {
                 let (protocol, state) = (s.protocol, s.state.name());
                 tracing::info!("{name}: session {}|{}|{protocol}|{state}", s.v4, s.remote);
             }
@@ -327,12 +327,14 @@ fn log(slot: &Slot, changes: &[Change], bib: bool, sessions: bool) {
                 protocol,
                 v4,
                 remote,
+                ..
             } if sessions => {
                 tracing::info!("{name}: forgot session {v4}|{remote}|{protocol}");
             }
             Change::Mapping(_)
+            | Change::MappingFixed(_)
             | Change::MappingGone { .. }
-            | Change::Session(_)
+            | Change::Session { .. }
             | Change::SessionGone { .. } => {}
         }
     }

@@ -336,8 +336,11 @@ fn time_does_not_go_back() {
     let mut changes = Vec::new();
     rig.instance.drain_changes(&mut changes);
     let deadlines = changes.iter().filter_map(|change| match change {
-        Change::Session(session) => Some(session.deadline),
-        Change::Mapping(_) | Change::MappingGone { .. } | Change::SessionGone { .. } => None,
+        Change::Session { session, .. } => Some(session.deadline),
+        Change::Mapping(_)
+        | Change::MappingFixed(_)
+        | Change::MappingGone { .. }
+        | Change::SessionGone { .. } => None,
     });
     let expected = Tick(1_000).after(rig.instance.settings().udp_timeout);
     assert_eq!(deadlines.collect::<Vec<_>>(), [expected; 3]);

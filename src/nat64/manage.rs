@@ -5,8 +5,8 @@
 use super::pool4::HOST_PORTS;
 use super::pool4::Pool4;
 use super::sessions::{length, lifetimes};
-use super::table::BibId;
-use super::{Change, Mapping, Nat64, SessionState};
+use super::table::{Bib, BibId};
+use super::{Change, Mapping, Nat64, News, SessionState};
 use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::model::settings::Settings;
 
@@ -42,9 +42,9 @@ impl Nat64 {
                 })
             }));
             all.extend(
-                table.sessions().map(|(bib, session)| {
-                    Change::Session(SessionState::of(protocol, bib, session))
-                }),
+                table
+                    .sessions()
+                    .map(|(bib, session)| Change::of(protocol, bib, session, News::LivesOn)),
             );
         }
         all
@@ -88,9 +88,9 @@ impl Nat64 {
             let all: Vec<Transport4> = table.bibs().map(|bib| bib.v4).collect();
             for v4 in all {
                 if let Some(id) = table.find_v4(v4)
-                    && table.drop_if_idle(id).is_some()
+                    && let Some(Bib { v6, .. }) = table.drop_if_idle(id)
                 {
-                    self.changes.push(Change::MappingGone { protocol, v4 });
+                    self.changes.push(Change::MappingGone { protocol, v6, v4 });
                 }
             }
         }
@@ -131,8 +131,11 @@ impl Nat64 {
             return Err(BibError::OutsidePool4(protocol, v4));
         }
         let table = &mut self.tables[protocol.index()];
-        match (table.find_v6(v6), table.find_v4(v4)) {
-            (Some(a), Some(b)) if a == b => table.set_static(a, true),
+        let change = match (table.find_v6(v6), table.find_v4(v4)) {
+            (Some(a), Some(b)) if a == b => {
+                table.set_static(a, true);
+                Change::MappingFixed
+            }
             (Some(other), _) | (None, Some(other)) => {
                 let bib = table.bib(other);
                 return Err(BibError::Collision {
@@ -143,9 +146,10 @@ impl Nat64 {
             }
             (None, None) => {
                 table.add_bib(v6, v4, true).ok_or(BibError::Full)?;
+                Change::Mapping
             }
-        }
-        self.changes.push(Change::Mapping(Mapping {
+        };
+        self.changes.push(change(Mapping {
             protocol,
             v6,
             v4,
@@ -199,9 +203,9 @@ impl Nat64 {
                 }
                 table.shift(lifetime, before, after);
                 let moved = table.sessions().filter(|(_, s)| s.lifetime == lifetime);
-                self.changes.extend(moved.map(|(bib, session)| {
-                    Change::Session(SessionState::of(protocol, bib, session))
-                }));
+                self.changes.extend(
+                    moved.map(|(bib, session)| Change::of(protocol, bib, session, News::LivesOn)),
+                );
             }
         }
     }
@@ -221,13 +225,17 @@ impl Nat64 {
     }
 
     pub(super) fn purge(&mut self, protocol: Protocol, id: BibId) {
-        let bib = self.tables[protocol.index()].purge_bib(id);
+        let changes = &mut self.changes;
+        let bib = self.tables[protocol.index()].purge_bib(id, |bib, session| {
+            changes.push(Change::gone(protocol, bib, session));
+        });
         if protocol == Protocol::Tcp {
             let packets = self.opens.take_mapping(bib.v4);
             self.unopened.extend(packets);
         }
         self.changes.push(Change::MappingGone {
             protocol,
+            v6: bib.v6,
             v4: bib.v4,
         });
     }

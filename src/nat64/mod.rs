@@ -47,17 +47,38 @@ pub struct Nat64 {
 /// Something that happened to a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A mapping came to be, or became static.
+    /// A mapping came to be.
     Mapping(Mapping),
-    /// A mapping is gone, and its sessions with it.
-    MappingGone { protocol: Protocol, v4: Transport4 },
-    /// A session came to be, changed its state, or lives on.
-    Session(SessionState),
+    /// A mapping that was there became static.
+    MappingFixed(Mapping),
+    /// A mapping is gone. Its sessions went before, whatever made it go.
+    MappingGone {
+        protocol: Protocol,
+        v6: Transport6,
+        v4: Transport4,
+    },
+    Session {
+        session: SessionState,
+        v6: Transport6,
+        news: News,
+    },
     SessionGone {
         protocol: Protocol,
+        v6: Transport6,
         v4: Transport4,
         remote: Transport4,
     },
+}
+
+/// What is to be said of a session that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It came to be.
+    Began,
+    /// Its state or its lifetime is another one.
+    Changed,
+    /// Its deadline moved.
+    LivesOn,
 }
 
 /// A BIB entry as a value.
@@ -78,6 +99,25 @@ pub struct SessionState {
     pub state: TcpState,
     pub lifetime: Lifetime,
     pub deadline: Tick,
+}
+
+impl Change {
+    fn of(protocol: Protocol, bib: &Bib, session: &Session, news: News) -> Self {
+        Self::Session {
+            session: SessionState::of(protocol, bib, session),
+            v6: bib.v6,
+            news,
+        }
+    }
+
+    fn gone(protocol: Protocol, bib: &Bib, session: &Session) -> Self {
+        Self::SessionGone {
+            protocol,
+            v6: bib.v6,
+            v4: bib.v4,
+            remote: session.remote,
+        }
+    }
 }
 
 impl SessionState {

@@ -3,7 +3,7 @@
 
 use super::table::{Bib, BibId, SessionId};
 use super::tcp::{self, Lifetime, Side};
-use super::{Change, Nat64, Probe, SessionState};
+use super::{Change, Nat64, News, Probe};
 use crate::base::counters::Counter;
 use crate::base::{Protocol, Tick, Transport4};
 use crate::model::TcpState;
@@ -51,7 +51,7 @@ impl Nat64 {
             self.drop_idle(protocol, bib);
             return Err(Refusal::drop(Counter::Enomem));
         };
-        self.report(protocol, id);
+        self.report(protocol, id, News::Began);
         Ok(())
     }
 
@@ -86,7 +86,8 @@ impl Nat64 {
         let same = (state, session.lifetime) == before;
         if !same || session.deadline.0.abs_diff(session.reported.0) >= REPORT_AFTER {
             session.reported = session.deadline;
-            self.report(protocol, id);
+            let news = if same { News::LivesOn } else { News::Changed };
+            self.report(protocol, id, news);
         }
         if opened {
             // The client's own SYN is on its way: what was held back has done its duty.
@@ -97,11 +98,11 @@ impl Nat64 {
         }
     }
 
-    fn report(&mut self, protocol: Protocol, id: SessionId) {
+    fn report(&mut self, protocol: Protocol, id: SessionId, news: News) {
         let table = &self.tables[protocol.index()];
         let session = table.session(id);
-        let row = SessionState::of(protocol, table.bib_of(session), session);
-        self.changes.push(Change::Session(row));
+        let change = Change::of(protocol, table.bib_of(session), session, news);
+        self.changes.push(change);
     }
 
     fn expire_one(&mut self, now: Tick, settings: &Settings, protocol: Protocol, id: SessionId) {
@@ -119,16 +120,13 @@ impl Nat64 {
             let session = table.session_mut(id);
             session.state = TcpState::Trans;
             session.reported = deadline;
-            self.report(protocol, id);
+            self.report(protocol, id, News::Changed);
             return;
         }
         let (bib, session) = table.remove_session(id);
+        let change = Change::gone(protocol, table.bib(bib), &session);
         let v4 = table.bib(bib).v4;
-        self.changes.push(Change::SessionGone {
-            protocol,
-            v4,
-            remote: session.remote,
-        });
+        self.changes.push(change);
         if session.lifetime == Lifetime::TcpIncomingSyn {
             let packet = self.opens.take_session(v4, session.remote);
             self.unopened.extend(packet);
@@ -138,8 +136,8 @@ impl Nat64 {
 
     /// Removes a mapping that has no sessions left and is not static.
     pub(super) fn drop_idle(&mut self, protocol: Protocol, bib: BibId) {
-        if let Some(Bib { v4, .. }) = self.tables[protocol.index()].drop_if_idle(bib) {
-            self.changes.push(Change::MappingGone { protocol, v4 });
+        if let Some(Bib { v6, v4, .. }) = self.tables[protocol.index()].drop_if_idle(bib) {
+            self.changes.push(Change::MappingGone { protocol, v6, v4 });
         }
     }
 }

@@ -250,10 +250,11 @@ impl Table {
         (bib.first == NONE && !bib.is_static).then(|| self.remove_bib(id))
     }
 
-    /// Removes a mapping with all its sessions and returns it.
-    pub fn purge_bib(&mut self, id: BibId) -> Bib {
+    /// Removes a mapping with all its sessions, hands them to `each`, and returns it.
+    pub fn purge_bib(&mut self, id: BibId, mut each: impl FnMut(&Bib, &Session)) -> Bib {
         while self.bib(id).first != NONE {
-            self.unlink_session(self.bib(id).first);
+            let session = self.unlink_session(self.bib(id).first);
+            each(self.bib(id), &session);
         }
         self.remove_bib(id)
     }

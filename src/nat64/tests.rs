@@ -368,7 +368,7 @@ fn another_lifetime_with_the_same_end_is_told_as_well() {
     let reset = inc(tcp, s, v4, RST);
     nat64.inbound(late, &settings, reset).unwrap();
     nat64.drain_changes(&mut changes);
-    let [Change::Session(told)] = changes[..] else {
+    let [Change::Session { session: told, .. }] = changes[..] else {
         panic!("{changes:?}");
     };
     assert_eq!(told.lifetime, Lifetime::TcpTransitory);

@@ -363,13 +363,14 @@ fn latest(batch: &[(InstanceId, Change)]) -> impl Iterator<Item = &(InstanceId, 
         .iter()
         .rev()
         .filter(|(id, change)| match change {
-            Change::Session(s) => seen.insert((*id, s.protocol, s.v4, s.remote)),
+            Change::Session { session: s, .. } => seen.insert((*id, s.protocol, s.v4, s.remote)),
             Change::SessionGone {
                 protocol,
                 v4,
                 remote,
+                ..
             } => seen.insert((*id, *protocol, *v4, *remote)),
-            Change::Mapping(_) | Change::MappingGone { .. } => true,
+            Change::Mapping(_) | Change::MappingFixed(_) | Change::MappingGone { .. } => true,
         })
         .collect();
     keep.reverse();

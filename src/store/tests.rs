@@ -8,8 +8,8 @@ use super::*;
 use crate::base::prefix::Prefix6;
 use crate::base::{Protocol, Transport4, Transport6};
 use crate::model::TcpState;
-use crate::nat64::Change;
 use crate::nat64::tcp::Lifetime;
+use crate::nat64::{Change, News};
 
 /// A directory that goes away with the test.
 struct Dir(PathBuf);
@@ -79,6 +79,14 @@ fn session(port: u16, deadline: u64) -> SessionState {
     }
 }
 
+fn lives_on(session: SessionState) -> Change {
+    Change::Session {
+        session,
+        v6: mapping(session.v4.port, false).v6,
+        news: News::LivesOn,
+    }
+}
+
 fn eam(v6: &str, v4: &str) -> EamRow {
     EamRow {
         v6: v6.parse().unwrap(),
@@ -113,11 +121,12 @@ fn what_was_stored_comes_back_with_the_time_it_has_left() {
             Change::Mapping(mapping(1, true)),
             Change::Mapping(mapping(2, false)),
             Change::Mapping(mapping(3, false)),
-            Change::Session(session(2, 200_000)),
-            Change::Session(session(2, 110_000)),
-            Change::Session(session(3, 70_000)),
+            lives_on(session(2, 200_000)),
+            lives_on(session(2, 110_000)),
+            lives_on(session(3, 70_000)),
             Change::MappingGone {
                 protocol: Protocol::Tcp,
+                v6: mapping(3, false).v6,
                 v4: mapping(3, false).v4,
             },
         ],
@@ -170,7 +179,7 @@ fn a_snapshot_takes_the_place_of_what_was_there() {
         id,
         vec![
             Change::Mapping(mapping(1, false)),
-            Change::Session(session(1, 90_000)),
+            lives_on(session(1, 90_000)),
         ],
     );
     store.replace(id, vec![Change::Mapping(mapping(2, true))]);

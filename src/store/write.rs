@@ -81,7 +81,7 @@ pub(super) fn change(
     clock: Clock,
 ) -> rusqlite::Result<()> {
     match change {
-        Change::Mapping(m) => {
+        Change::Mapping(m) | Change::MappingFixed(m) => {
             tx.prepare_cached(UPSERT_BIB)?.execute(params![
                 id.0,
                 m.protocol.index() as i64,
@@ -92,12 +92,12 @@ pub(super) fn change(
                 m.is_static
             ])?;
         }
-        Change::MappingGone { protocol, v4 } => {
+        Change::MappingGone { protocol, v4, .. } => {
             let key = params![id.0, protocol.index() as i64, u32::from(v4.addr), v4.port];
             tx.prepare_cached(DELETE_SESSIONS)?.execute(key)?;
             tx.prepare_cached(DELETE_BIB)?.execute(key)?;
         }
-        Change::Session(s) => {
+        Change::Session { session: s, .. } => {
             tx.prepare_cached(UPSERT_SESSION)?.execute(params![
                 id.0,
                 s.protocol.index() as i64,
@@ -114,6 +114,7 @@ pub(super) fn change(
             protocol,
             v4,
             remote,
+            ..
         } => {
             tx.prepare_cached(DELETE_SESSION)?.execute(params![
                 id.0,

@@ -71,7 +71,7 @@ fn a_purged_mapping_takes_its_sessions_along() {
     }
     let kept = session(&mut table, other, 1, 1);
     assert_eq!(table.session_count(), 101);
-    table.purge_bib(bib);
+    table.purge_bib(bib, |_, _| {});
     assert_eq!(table.session_count(), 1);
     assert_eq!(table.find_session(other, v4(1)), Some(kept));
     assert_eq!(table.due(Lifetime::Udp, Tick(9)), Some(kept));
@@ -94,7 +94,7 @@ fn hosts_are_known_as_long_as_they_have_sessions() {
     session(&mut table, other, 10, 10);
     table.forget_hosts();
     assert!(table.knows(other, addr));
-    table.purge_bib(other);
+    table.purge_bib(other, |_, _| {});
     let other = table.add_bib(v6(2), v4(2), false).unwrap();
     assert!(!table.knows(other, addr));
 }
@@ -140,7 +140,7 @@ fn sessions_are_counted_by_prefix() {
     }
     assert_eq!(table.sessions_of_prefix(v6(0).addr, 64), 2);
     let bib = table.find_v6(neighbour).unwrap();
-    table.purge_bib(bib);
+    table.purge_bib(bib, |_, _| {});
     assert_eq!(table.sessions_of_prefix(v6(0).addr, 64), 1);
     table.forget_prefixes();
     assert_eq!(table.sessions_of_prefix(stranger.addr, 64), 1);

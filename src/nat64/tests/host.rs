@@ -122,11 +122,19 @@ fn a_mapping_goes_with_the_hosts_address() {
     assert_eq!(Some(after.addr), moved.far);
     assert_eq!(nat64.table(udp).bib_count(), 1);
     nat64.drain_changes(&mut changes);
+    let (v6, v4) = (client(1, 5), before);
     let gone = Change::MappingGone {
         protocol: udp,
-        v4: before,
+        v6,
+        v4,
     };
-    assert_eq!(changes.first(), Some(&gone));
+    let session_gone = Change::SessionGone {
+        protocol: udp,
+        v6,
+        v4,
+        remote: far,
+    };
+    assert_eq!(changes.get(..2), Some(&[session_gone, gone][..]));
     // What an operator fixed stays, and needs no address to be there yet.
     let fixed = Transport4::new(Ipv4Addr::new(203, 0, 113, 250), 61_001);
     let low = Transport4::new(NEAR, 61_000);

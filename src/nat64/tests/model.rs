@@ -140,22 +140,43 @@ impl Copy {
         for change in changes {
             match change {
                 Change::Mapping(m) => {
-                    self.mappings.insert((m.protocol, m.v4), *m);
+                    let before = self.mappings.insert((m.protocol, m.v4), *m);
+                    assert_eq!(before, None, "nothing is born twice");
                 }
-                Change::MappingGone { protocol, v4 } => {
-                    self.mappings.remove(&(*protocol, *v4));
-                    self.sessions
-                        .retain(|(p, m, _), _| (p, m) != (protocol, v4));
+                Change::MappingFixed(m) => {
+                    let before = self.mappings.insert((m.protocol, m.v4), *m);
+                    assert_eq!(before.map(|b| b.v6), Some(m.v6));
                 }
-                Change::Session(s) => {
-                    self.sessions.insert((s.protocol, s.v4, s.remote), *s);
+                Change::MappingGone { protocol, v6, v4 } => {
+                    let before = self.mappings.remove(&(*protocol, *v4));
+                    assert_eq!(before.map(|b| b.v6), Some(*v6));
+                    let mut left = self.sessions.keys().map(|(p, m, _)| (p, m));
+                    assert!(!left.any(|key| key == (protocol, v4)), "each death is told");
+                }
+                Change::Session {
+                    session: s,
+                    v6,
+                    news,
+                } => {
+                    let before = self.sessions.insert((s.protocol, s.v4, s.remote), *s);
+                    assert_eq!(self.mappings[&(s.protocol, s.v4)].v6, *v6);
+                    let moved = before.map(|b| (b.state, b.lifetime) != (s.state, s.lifetime));
+                    match news {
+                        News::Began => assert_eq!(before, None),
+                        News::Changed => assert_eq!(moved, Some(true)),
+                        // A snapshot tells of sessions that are new to whoever reads it.
+                        News::LivesOn => assert_ne!(moved, Some(true)),
+                    }
                 }
                 Change::SessionGone {
                     protocol,
+                    v6,
                     v4,
                     remote,
                 } => {
-                    self.sessions.remove(&(*protocol, *v4, *remote));
+                    let before = self.sessions.remove(&(*protocol, *v4, *remote));
+                    assert!(before.is_some(), "nothing dies twice");
+                    assert_eq!(self.mappings[&(*protocol, *v4)].v6, *v6);
                 }
             }
         }
