@@ -123,6 +123,8 @@ impl Client {
                 | Reply::Pool4(_)
                 | Reply::Bib(_)
                 | Reply::Sessions(_)
+                | Reply::Events(_)
+                | Reply::Lost(_)
                 | Reply::Eamt(_)
                 | Reply::Denylist4(_)
                 | Reply::Translation(_)

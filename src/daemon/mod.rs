@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   kernel queues ─► worker ─┐                        ┌─► journal ─► writer thread ─► state.db
-//!   TUN device ────► worker ─┴─► Traffic ─► Instance ─┘
-//!                                  ▲
+//!   TUN device ────► worker ─┴─► Traffic ─► Instance ─┼─► outlets ─► followers of sessions
+//!                                  ▲                  └─► outlet ──► log thread ─► standard error
 //!   control socket ─► tokio ─► Gateway ─► rules, routes
 //! ```
 //!
@@ -25,13 +25,18 @@ use tokio::sync::mpsc;
 use tracing_subscriber::filter::LevelFilter;
 
 use self::gateway::Gateway;
+use self::log::Log;
 use self::traffic::Traffic;
 use crate::control;
 use crate::dataplane::{self, AddressWatch, Addresses, Dataplane};
 use crate::ruleset;
 use crate::store::{Clock, Store};
 
+mod follow;
 mod gateway;
+mod log;
+mod news;
+mod outlet;
 mod service;
 mod traffic;
 
@@ -122,7 +127,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .map(|saved| Arc::new(gateway::restore(saved, now)))
         .collect();
     let numbers: Vec<usize> = slots.iter().map(|slot| slot.number).collect();
-    let traffic = Arc::new(Traffic::new(slots, store, Addresses::open()?));
+    let traffic = Arc::new(Traffic::new(
+        slots,
+        store,
+        Addresses::open()?,
+        Log::start(io::stderr())?,
+    ));
     // From here on there is something to clean up.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -259,6 +269,10 @@ fn serve(
             }
         }
     });
+    if gateway.traffic.hang_up() {
+        // So that they hear why.
+        runtime.block_on(tokio::time::sleep(FAREWELL));
+    }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // Requests under way may finish, but none holds up the end for long.
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -341,6 +355,9 @@ fn complain(error: &anyhow::Error) {
     // There is nowhere left to complain about standard error.
     let _ = writeln!(io::stderr(), "tylod{text}");
 }
+
+/// How long a stop waits for those who follow sessions to be told.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 const CHORES_EVERY: Duration = Duration::from_secs(2);
 

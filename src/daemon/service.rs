@@ -85,6 +85,7 @@ impl Service for Gateway {
                 pages(rows.into_iter(), Reply::Sessions, reply);
                 Ok(())
             }
+            Command::SessionFollow { ends } => self.follow(&*slot()?, ends, reply),
             Command::StatsDisplay => {
                 let counters = slot()?.lock().counters();
                 let rows = counters.iter().map(|(c, n)| (c.name().to_owned(), n));

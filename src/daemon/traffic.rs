@@ -8,10 +8,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
+use super::clock;
+use super::follow::Followers;
+use super::log::{Log, Wanted};
+use super::news::News;
 use crate::base::Tick;
 use crate::base::counters::Counter;
 use crate::dataplane::{Addresses, Handler, Received, SendReport, Source, Verdict};
 use crate::engine::{Instance, Meta, Outcome};
+use crate::model::settings::Settings;
 use crate::model::{Flavour, Framework};
 use crate::nat64::{Change, Nat64};
 use crate::store::{self, InstanceId, Store};
@@ -25,6 +30,7 @@ pub(super) struct Slot {
     pub(super) framework: Framework,
     /// Which queues it has.
     pub(super) number: usize,
+    pub(super) followers: Followers,
     instance: Mutex<Instance>,
     complained: Mutex<Option<Instant>>,
 }
@@ -37,6 +43,7 @@ pub(super) struct Traffic {
     pub(super) store: Store,
     /// What this host is called.
     pub(super) host: Addresses,
+    log: Log,
 }
 
 impl Slot {
@@ -54,6 +61,7 @@ impl Slot {
             flavour,
             framework,
             number,
+            followers: Followers::default(),
             instance: Mutex::new(instance),
             complained: Mutex::new(None),
         }
@@ -82,12 +90,18 @@ impl Slot {
 }
 
 impl Traffic {
-    pub(super) const fn new(slots: Vec<Arc<Slot>>, store: Store, host: Addresses) -> Self {
+    pub(super) const fn new(
+        slots: Vec<Arc<Slot>>,
+        store: Store,
+        host: Addresses,
+        log: Log,
+    ) -> Self {
         Self {
             slots: RwLock::new(slots),
             leaving: Mutex::new(Vec::new()),
             store,
             host,
+            log,
         }
     }
 
@@ -123,16 +137,52 @@ impl Traffic {
         if changes.is_empty() {
             return;
         }
+        self.tell(slot, instance.settings(), &changes);
+        self.store.journal(slot.id, changes);
+    }
+
+    /// Passes changes on to those who read along, if there are any.
+    fn tell(&self, slot: &Slot, settings: &Settings, changes: &[Change]) {
+        let wanted = Wanted {
+            bib: settings.logging_bib,
+            sessions: settings.logging_session,
+        };
+        let logged = wanted.bib || wanted.sessions;
+        let followed = slot.followers.count() > 0;
+        let Some(pool6) = settings.pool6.filter(|_| logged || followed) else {
+            return;
+        };
+        let news = Arc::new(News {
+            clock: clock(),
+            pool6,
+            changes: changes.to_vec(),
+        });
+        if followed {
+            slot.followers.tell(&news);
+        }
+        if logged {
+            self.log.take(&slot.name, wanted, &news);
+        }
+    }
+
+    /// The last news of an instance that was taken out of service.
+    pub(super) fn retire(&self, slot: &Slot) {
+        let mut instance = slot.lock();
+        self.publish(slot, &mut instance);
+        slot.followers.close();
         let settings = instance.settings();
         if settings.logging_bib || settings.logging_session {
-            log(
-                slot,
-                &changes,
-                settings.logging_bib,
-                settings.logging_session,
-            );
+            let snapshot = instance.nat64().map(Nat64::snapshot).unwrap_or_default();
+            self.tell(slot, settings, &ends(&snapshot));
         }
-        self.store.journal(slot.id, changes);
+    }
+
+    /// Ends all following; true when there was any.
+    pub(super) fn hang_up(&self) -> bool {
+        let slots = self.slots();
+        let any = slots.iter().any(|slot| slot.followers.count() > 0);
+        slots.iter().for_each(|slot| slot.followers.close());
+        any
     }
 
     /// Writes instances anew whose copy on disk has gaps; true when there were any.
@@ -308,36 +358,29 @@ impl Handler for Traffic {
     }
 }
 
-/// The lines that `logging-bib` and `logging-session` ask for.
-fn log(slot: &Slot, changes: &[Change], bib: bool, sessions: bool) {
-    let name = &slot.name;
-    for change in changes {
-        match change {
-            Change::Mapping(m) if bib => {
-                tracing::info!("{name}: mapped {} to {} ({})", m.v6, m.v4, m.protocol);
-            }
-            Change::MappingGone { protocol, v4, .. } if bib => {
-                tracing::info!("{name}: forgot mapping {v4} ({protocol})");
-            }
-            Change::Session { session: s, .. } if sessions => {
-                let (protocol, state) = (s.protocol, s.state.name());
-                tracing::info!("{name}: session {}|{}|{protocol}|{state}", s.v4, s.remote);
-            }
-            Change::SessionGone {
-                protocol,
-                v4,
-                remote,
-                ..
-            } if sessions => {
-                tracing::info!("{name}: forgot session {v4}|{remote}|{protocol}");
-            }
-            Change::Mapping(_)
-            | Change::MappingFixed(_)
-            | Change::MappingGone { .. }
-            | Change::Session { .. }
-            | Change::SessionGone { .. } => {}
-        }
-    }
+/// The end of everything that a snapshot tells of: sessions first, then their mappings.
+fn ends(snapshot: &[Change]) -> Vec<Change> {
+    let sessions = snapshot.iter().filter_map(|change| match change {
+        Change::Session { session, v6, .. } => Some(Change::SessionGone {
+            protocol: session.protocol,
+            v6: *v6,
+            v4: session.v4,
+            remote: session.remote,
+        }),
+        Change::Mapping(_)
+        | Change::MappingFixed(_)
+        | Change::MappingGone { .. }
+        | Change::SessionGone { .. } => None,
+    });
+    let mappings = snapshot.iter().filter_map(|change| match change {
+        Change::Mapping(m) | Change::MappingFixed(m) => Some(Change::MappingGone {
+            protocol: m.protocol,
+            v6: m.v6,
+            v4: m.v4,
+        }),
+        Change::MappingGone { .. } | Change::Session { .. } | Change::SessionGone { .. } => None,
+    });
+    sessions.chain(mappings).collect()
 }
 
 const EXPIRE_PORTION: usize = 1_000;
@@ -349,7 +392,6 @@ mod tests {
     use super::*;
     use crate::daemon::gateway::stateless;
     use crate::model::EamRow;
-    use crate::model::settings::Settings;
     use crate::store::Clock;
     use crate::wire::samples::{A4, A6, C4, C6, icmp, udp};
 
@@ -408,7 +450,12 @@ mod tests {
         }
         let slots = [slot(1, Flavour::Siit, None), mapped];
         let slots = slots.into_iter().map(Arc::new).collect();
-        let traffic = Traffic::new(slots, store, Addresses::open().unwrap());
+        let traffic = Traffic::new(
+            slots,
+            store,
+            Addresses::open().unwrap(),
+            Log::start(std::io::sink()).unwrap(),
+        );
 
         let about = udp([7, 8], b"too long").over6(C6, A6);
         let complaint = icmp(2, 0, [0, 0, 5, 0], &about).over6(A6, C6);

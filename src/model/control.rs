@@ -96,6 +96,12 @@ pub enum Command {
     SessionDisplay {
         protocol: Protocol,
     },
+    /// Answered by [`Reply::Events`] and [`Reply::Lost`] for as long as somebody listens. The first
+    /// line comes at once, and then at least one a second or so, empty if need be.
+    SessionFollow {
+        /// With the ends of sessions.
+        ends: bool,
+    },
     /// Answered by [`Reply::Eamt`], rows in display order.
     EamtDisplay,
     EamtAdd {
@@ -202,6 +208,9 @@ pub enum Reply {
     Pool4(Vec<Pool4Row>),
     Bib(Vec<BibRow>),
     Sessions(Vec<SessionRow>),
+    Events(Vec<SessionEvent>),
+    /// So many events did not find their way here: the listener was too slow.
+    Lost(u64),
     Eamt(Vec<EamRow>),
     Denylist4(Vec<Prefix4>),
     Translation(Translation),
@@ -214,6 +223,33 @@ pub enum Reply {
     Done,
     /// The request was not carried out; the answer ends here.
     Error(Failure),
+}
+
+/// What happened to a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEvent {
+    pub event: SessionEventKind,
+    /// As it is now; the state of one that ended is not known.
+    pub session: SessionRow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionEventKind {
+    New,
+    /// Its state is another one, and with it its end.
+    Update,
+    End,
+}
+
+impl SessionEventKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Update => "update",
+            Self::End => "end",
+        }
+    }
 }
 
 /// Why a request was not carried out.

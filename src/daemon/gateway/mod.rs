@@ -186,6 +186,7 @@ impl Gateway {
         // Rules first: what they divert must have a queue.
         let result = self.install();
         self.close(slot.number);
+        self.traffic.retire(&slot);
         tracing::info!(
             flavour = flavour.name(),
             instance = name,
