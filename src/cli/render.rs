@@ -462,6 +462,8 @@ pub(crate) fn rows(reply: &Reply) -> Result<usize, Foreign> {
         | Reply::Stats(_)
         | Reply::Health(_)
         | Reply::Config(_)
+        | Reply::Events(_)
+        | Reply::Lost(_)
         | Reply::Done
         | Reply::Error(_) => Err(Foreign),
     }
