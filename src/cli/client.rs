@@ -101,6 +101,14 @@ impl Client {
         }
     }
 
+    /// Another handle on the connection, to hang up with.
+    ///
+    /// # Errors
+    /// There can be no more open files.
+    pub fn handle(&self) -> io::Result<UnixStream> {
+        self.stream.get_ref().try_clone()
+    }
+
     /// Sends `request` and hands each line of the answer but the last to `each`.
     ///
     /// After an error, other than [`ClientError::Refused`], the connection is of no more use.

@@ -13,6 +13,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use operands::Operands;
 
+use super::follow::Form;
 use super::keywords::{Action, Mode, WordError, resolve};
 use super::render::{Style, Table};
 use super::values::{self, EXIT_INVALID, ValueError};
@@ -59,6 +60,8 @@ pub(crate) enum Output {
     Count,
     /// Nothing; where no daemon runs, that what it knows was not looked at.
     Check,
+    /// Sessions as they come and go.
+    Follow(Form),
 }
 
 /// Why a command line was not understood.

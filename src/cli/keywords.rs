@@ -27,6 +27,7 @@ pub(crate) enum Action {
     BibAdd,
     BibRemove,
     SessionDisplay,
+    SessionFollow,
     AddressQuery,
     EamtDisplay,
     EamtAdd,
@@ -268,6 +269,7 @@ static MODES: &[Mode] = &[
         replaced_by: None,
         operations: operations! {
             "display" SessionDisplay "List the sessions of a protocol"
+            "follow" SessionFollow "Print sessions as they begin and change"
         },
     },
     Mode {

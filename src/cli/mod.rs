@@ -20,6 +20,7 @@ use crate::model::Flavour;
 
 pub mod client;
 mod file;
+mod follow;
 mod grammar;
 mod health;
 mod help;

@@ -147,6 +147,14 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
                 no_headers(),
             ]
         }
+        Action::SessionFollow => vec![
+            flag(
+                "events",
+                None,
+                "Begin lines with new, update or end, and print ends of sessions, too",
+            ),
+            flag("json", None, "Print JSON objects"),
+        ],
         Action::BibAdd => vec![
             words(
                 2,

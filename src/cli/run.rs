@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use super::client::{Client, ClientError};
+use super::follow;
 use super::grammar::{Call, GrammarError, Invocation, Output, Personality, parse};
 use super::json::Document;
 use super::legacy;
@@ -200,6 +201,7 @@ pub(super) fn carry_out(
             client => client?.call(&call.request, |_| Err(foreign().into())),
         },
         Output::Status { json } => status(call, json, out),
+        Output::Follow(form) => follow::follow(call, form, out),
         Output::Table(table, style) => {
             let title = title.filter(|_| table == Table::Sessions);
             display(call, table, style, title, out)

@@ -8,6 +8,7 @@ use clap::ArgMatches;
 use super::{Call, GrammarError, Output, checked};
 use crate::base::Protocol;
 use crate::base::prefix::Prefix4;
+use crate::cli::follow::Form;
 use crate::cli::keywords::Action;
 use crate::cli::render::{Style, Table};
 use crate::cli::values::{self, Shape, ValueError, shape};
@@ -76,6 +77,11 @@ impl Operands {
                 let protocol = self.protocol_or_tcp()?;
                 let table = self.table(Table::Sessions);
                 (Command::SessionDisplay { protocol }, table)
+            }
+            Action::SessionFollow => {
+                let (events, json) = (self.flag("events"), self.flag("json"));
+                let command = Command::SessionFollow { ends: events };
+                (command, Output::Follow(Form { events, json }))
             }
             Action::AddressQuery => {
                 let verbose = self.flag("verbose");

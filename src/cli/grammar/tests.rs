@@ -175,6 +175,24 @@ fn displays_know_their_style() {
     );
 }
 
+#[test]
+fn following_shows_ends_only_where_a_column_says_so() {
+    for (line, events, json) in [
+        ("session follow", false, false),
+        ("se f --events", true, false),
+        ("-i x session fol --json --ev", true, true),
+    ] {
+        let Call {
+            request, output, ..
+        } = call(line);
+        let expected = Command::SessionFollow { ends: events };
+        assert_eq!(request.command, expected, "{line}");
+        assert_eq!(output, Output::Follow(Form { events, json }), "{line}");
+    }
+    assert_eq!(refused("session follow --tcp").0, 64);
+    assert_eq!(refused("session follow now").0, 64);
+}
+
 //= jool#pool4-add
 //= type=test
 #[test]
