@@ -37,6 +37,7 @@ mod gateway;
 mod log;
 mod news;
 mod outlet;
+mod portions;
 mod service;
 mod traffic;
 
@@ -271,7 +272,7 @@ fn serve(
     });
     if gateway.traffic.hang_up() {
         // So that they hear why.
-        runtime.block_on(tokio::time::sleep(FAREWELL));
+        runtime.block_on(async { tokio::time::sleep(FAREWELL).await });
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     // Requests under way may finish, but none holds up the end for long.

@@ -2,13 +2,11 @@
 //! Requests of the control protocol, carried out on the gateway.
 
 use super::gateway::{Gateway, failure, stateful, stateless};
-use super::traffic::Slot;
+use super::portions::{KEEP, Mappings, Sessions, walk};
 use crate::base::counters::Counter;
-use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::control::Service;
-use crate::dataplane;
 use crate::model::control::{Command, Failure, Health, InstanceHealth, Reply, Request};
-use crate::model::{BibRow, InstanceRow, Pool4Entry, SessionRow};
+use crate::model::{InstanceRow, Pool4Entry};
 use crate::ruleset;
 
 impl Service for Gateway {
@@ -70,9 +68,9 @@ impl Service for Gateway {
             }
             Command::Pool4Flush { quick } => self.pool4_flush(&*slot()?, quick),
             Command::BibDisplay { protocol } => {
-                let rows = bib_rows(&*slot()?, protocol)?;
-                pages(rows.into_iter(), Reply::Bib, reply);
-                Ok(())
+                let slot = slot()?;
+                let each = |rows| reply(Reply::Bib(rows));
+                walk(&Mappings(&slot, protocol), KEEP, each)
             }
             Command::BibAdd { protocol, v6, v4 } => {
                 self.edit_bib(&*slot()?, |nat64| nat64.bib_add(protocol, v6, v4))
@@ -81,9 +79,13 @@ impl Service for Gateway {
                 self.edit_bib(&*slot()?, |nat64| nat64.bib_remove(protocol, v6, v4))
             }
             Command::SessionDisplay { protocol } => {
-                let rows = session_rows(&*slot()?, protocol, dataplane::monotonic())?;
-                pages(rows.into_iter(), Reply::Sessions, reply);
-                Ok(())
+                let slot = slot()?;
+                stateful(&mut slot.lock())?;
+                let Some(pool6) = slot.lock().settings().pool6 else {
+                    return Ok(());
+                };
+                let each = |rows| reply(Reply::Sessions(rows));
+                walk(&Sessions(&slot, protocol, pool6), KEEP, each)
             }
             Command::SessionFollow { ends } => self.follow(&*slot()?, ends, reply),
             Command::StatsDisplay => {
@@ -155,58 +157,6 @@ impl Gateway {
             journal_lost: self.traffic.store.lost(),
         })
     }
-}
-
-fn bib_rows(slot: &Slot, protocol: Protocol) -> Result<Vec<BibRow>, Failure> {
-    let mut rows: Vec<BibRow> = {
-        let mut instance = slot.lock();
-        let bibs = stateful(&mut instance)?.table(protocol).bibs();
-        bibs.map(|bib| BibRow {
-            protocol,
-            v6: bib.v6,
-            v4: bib.v4,
-            is_static: bib.is_static,
-        })
-        .collect()
-    };
-    // Outside the lock: workers need not wait for it.
-    rows.sort_unstable_by_key(|row| row.v4);
-    Ok(rows)
-}
-
-fn session_rows(slot: &Slot, protocol: Protocol, now: Tick) -> Result<Vec<SessionRow>, Failure> {
-    let (mut sessions, pool6) = {
-        let mut instance = slot.lock();
-        let table = stateful(&mut instance)?.table(protocol);
-        let sessions: Vec<_> = table
-            .sessions()
-            .map(|(bib, s)| (bib.v4, s.remote, bib.v6, s.state, s.deadline))
-            .collect();
-        (sessions, instance.settings().pool6)
-    };
-    sessions.sort_unstable_by_key(|(v4, remote, ..)| (*v4, *remote));
-    let Some(pool6) = pool6 else {
-        return Ok(Vec::new());
-    };
-    let rows = sessions
-        .into_iter()
-        .map(|(v4, remote, client, state, deadline)| {
-            let (port4, port6) = match protocol {
-                Protocol::Tcp | Protocol::Udp => (remote.port, remote.port),
-                // An ICMP session has one identifier on each side.
-                Protocol::Icmp => (v4.port, client.port),
-            };
-            SessionRow {
-                protocol,
-                src6: client,
-                dst6: Transport6::new(pool6.embed(remote.addr), port6),
-                src4: v4,
-                dst4: Transport4::new(remote.addr, port4),
-                expires_in: deadline.since(now),
-                state: (protocol == Protocol::Tcp).then_some(state),
-            }
-        });
-    Ok(rows.collect())
 }
 
 /// Sends rows in lines of bounded size, until they end or nobody listens.

@@ -10,6 +10,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use siphasher::sip::SipHasher13;
 use slab::Slab;
@@ -142,6 +143,26 @@ impl Table {
         self.sessions
             .iter()
             .map(|(_, session)| (self.bib_of(session), session))
+    }
+
+    /// The sessions at some of the positions from 0 to [`Table::session_positions`]. A session keeps
+    /// its position for as long as it lives, so that all can be looked at in portions.
+    pub fn sessions_at(&self, positions: Range<usize>) -> impl Iterator<Item = (&Bib, &Session)> {
+        let found = positions.filter_map(|i| self.sessions.get(i));
+        found.map(|session| (self.bib_of(session), session))
+    }
+
+    pub fn session_positions(&self) -> usize {
+        self.sessions.capacity()
+    }
+
+    /// The mappings at some of the positions from 0 to [`Table::bib_positions`], which they keep.
+    pub fn bibs_at(&self, positions: Range<usize>) -> impl Iterator<Item = &Bib> {
+        positions.filter_map(|i| self.bibs.get(i))
+    }
+
+    pub fn bib_positions(&self) -> usize {
+        self.bibs.capacity()
     }
 
     pub fn find_v6(&self, v6: Transport6) -> Option<BibId> {
