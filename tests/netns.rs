@@ -48,6 +48,8 @@ scripts! {
     n58_siit_beside_nat64: "58-siit-beside-nat64.sh", 240;
     n60_gateway_programs: "60-gateway-programs.sh", 120;
     n70_conntrack: "70-conntrack.sh", 180;
+    n75_follow: "75-follow.sh", 240;
+    n76_logging: "76-logging.sh", 180;
     n80_bad_input: "80-bad-input.sh", 240;
     n85_restart_config: "85-restart-config.sh", 120;
     n87_stateless_config: "87-stateless-config.sh", 180;

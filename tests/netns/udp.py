@@ -7,8 +7,11 @@ udp.py error ADDRESS PORT SIZE [HOPS]   sends SIZE octets, prints the ICMP error
                                         TYPE CODE INFO OFFENDER
 udp.py many ADDRESS PORT NUMBER         sends from NUMBER transport addresses: 2001:db8:6::1:1 and on,
                                         25,000 ports each
+udp.py gap ADDRESS PORT                 asks an echo server a thousand times a second until SIGTERM comes,
+                                        prints the longest time without an answer, in milliseconds
 """
 import os
+import signal
 import socket
 import struct
 import sys
@@ -88,11 +91,40 @@ def many(address, port, number):
         sock.close()
 
 
+def gap(address, port):
+    asking = True
+
+    def enough(*_):
+        nonlocal asking
+        asking = False
+
+    signal.signal(signal.SIGTERM, enough)
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.connect((address, port))
+    sock.settimeout(0.001)
+    start = last = time.monotonic()
+    sent = longest = 0
+    while asking:
+        now = time.monotonic()
+        while sent < (now - start) * 1000:
+            sock.send(b"x")
+            sent += 1
+        try:
+            sock.recv(100)
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+        except TimeoutError:
+            pass
+    print(f"{max(longest, time.monotonic() - last) * 1000:.1f}")
+
+
 what, *rest = sys.argv[1:]
 if what == "echo":
     echo(int(rest[0]))
 elif what == "many":
     many(rest[0], int(rest[1]), int(rest[2]))
+elif what == "gap":
+    gap(rest[0], int(rest[1]))
 elif what == "ask":
     ask(rest[0], int(rest[1]), int(rest[2]))
 else:
