@@ -344,12 +344,35 @@ fn stateless_compat_rules_are_as_described() {
     // Both kinds side by side.
     let mut ruleset = stateless();
     ruleset.diverts = example().diverts;
+    ruleset.defragment = true;
     gateway.enter(|| install(Mode::Compat, &ruleset)).unwrap();
     assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (9, 6));
     let list = gateway.sh("nft list table ip tylo");
     assert!(list.contains("tproxy"), "{list}");
     gateway.enter(remove).unwrap();
     assert_eq!(gateway.sh("nft list tables"), "");
+}
+
+/// Without it, whoever diverts packets to a NAT64 by rules of their own would divert fragments.
+#[test]
+fn fragments_are_put_together_for_an_instance_without_rules_here() {
+    if !privileged("fragments_are_put_together_for_an_instance_without_rules_here") {
+        return;
+    }
+    let gateway = Netns::new();
+    for defragment in [true, false] {
+        let ruleset = Ruleset {
+            diverts: Vec::new(),
+            defragment,
+            ..example()
+        };
+        gateway
+            .enter(move || install(Mode::Compat, &ruleset))
+            .unwrap();
+        let list = gateway.sh("nft list tables; nft list ruleset");
+        assert_eq!(list.contains("tproxy"), defragment, "{list}");
+        assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (0, 0));
+    }
 }
 
 /// All but the queues: for these the kernel may have no word.
@@ -510,6 +533,7 @@ fn example() -> Ruleset {
         local4: Vec::new(),
         local6: Vec::new(),
         kernel_errors: None,
+        defragment: true,
         diverts: vec![Divert {
             label: "default".to_owned(),
             queues: (6400, 2),
@@ -564,6 +588,7 @@ fn stateless() -> Ruleset {
             "2001:db8:1::1".parse().unwrap(),
         ],
         kernel_errors: Some((6402, 2)),
+        defragment: false,
         ..example()
     }
 }

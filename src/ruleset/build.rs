@@ -114,7 +114,7 @@ pub(super) fn table(
     }
 
     // Whoever translates every packet on its own does without.
-    if rules.diverts.is_empty() {
+    if !rules.defragment {
         return Ok(());
     }
     let chain = Chain::new(c"defragment", &table);

@@ -26,7 +26,8 @@
 //!   tproxy                   switches defragmentation on
 //! ```
 //! The chain `stateless` exists where there is a stateless instance, and so do the last two rules
-//! of `output`; `defragment` exists where there is a stateful one.
+//! of `output`; `defragment` exists where there is a stateful one. Instances of the framework
+//! "iptables" have no diverting rules here but all the rest.
 //!
 //! Queued packets need no "notrack": what is translated is dropped before connection tracking
 //! could see it, and what is not ours (the host's own services on a pool4 address, say) must be
@@ -106,6 +107,9 @@ pub struct Ruleset {
     /// Queues for the ICMP errors that the kernel itself is about to send: the first number and
     /// how many.
     pub kernel_errors: Option<(u16, u16)>,
+    /// Have the kernel put fragments together: there is a stateful instance, if only one that
+    /// others divert packets to.
+    pub defragment: bool,
     /// Let connection tracking see translated packets.
     pub track: bool,
 }
@@ -349,6 +353,7 @@ mod tests {
             local4: Vec::new(),
             local6: Vec::new(),
             kernel_errors: None,
+            defragment: true,
             track: false,
         };
         let inside = move || {

@@ -241,6 +241,7 @@ pub(crate) fn rules(queues: (u16, u16), track: bool) -> Ruleset {
         local4: Vec::new(),
         local6: Vec::new(),
         kernel_errors: None,
+        defragment: true,
         diverts: vec![Divert {
             label: "default".to_owned(),
             queues,

@@ -22,6 +22,7 @@ impl Gateway {
             local4: local4(host),
             local6: host.local6(),
             kernel_errors: None,
+            defragment: false,
             track: self.track,
         };
         let mut routes = Routes::default();
@@ -53,6 +54,7 @@ impl Gateway {
         let netfilter = slot.framework == Framework::Netfilter;
         if let (Some(nat64), Some(pool6)) = (instance.nat64(), pool6) {
             routes.pool6.push(pool6);
+            rules.defragment = true;
             let mut pool4 = Vec::new();
             for (protocol, block) in nat64.pool4().blocks() {
                 for prefix in prefixes(block.first.into(), block.last.into()) {
