@@ -5,6 +5,7 @@
 //! calls around it. What happened to its tables goes to the journal before the lock is given
 //! back, so that the journal hears of it in the order in which it happened.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use super::log::{Log, Wanted};
 use super::news::News;
 use crate::base::Tick;
 use crate::base::counters::Counter;
+use crate::base::host::Host as _;
 use crate::dataplane::{Addresses, Handler, Received, SendReport, Source, Verdict};
 use crate::engine::{Instance, Meta, Outcome};
 use crate::model::settings::Settings;
@@ -217,7 +219,8 @@ impl Traffic {
     }
 
     /// Packets that the kernel routed to the TUN device belong to whoever claims their
-    /// destination.
+    /// destination. An instance of the framework "iptables" gets what passes this host by the
+    /// administrator's rules alone, and in this way only what begins here.
     fn routed_here(
         &self,
         now: Tick,
@@ -226,15 +229,43 @@ impl Traffic {
         out: &mut Output,
     ) {
         verdicts.fill(Verdict::Accept);
-        for slot in self.slots().iter() {
+        let slots = self.slots();
+        // Before any instance is locked.
+        let passing: Vec<bool> = if slots.iter().any(|s| s.framework == Framework::Iptables) {
+            let passes = |packet: &Received<'_>| !self.begins_here(&slots, packet.bytes);
+            packets.iter().map(passes).collect()
+        } else {
+            vec![false; packets.len()]
+        };
+        for slot in slots.iter() {
+            let barred = slot.framework == Framework::Iptables;
             let mut instance = slot.lock();
-            for (packet, verdict) in packets.iter().zip(verdicts.iter_mut()) {
+            let packets = packets.iter().zip(verdicts.iter_mut()).zip(&passing);
+            for ((packet, verdict), passing) in packets {
+                if barred && *passing {
+                    continue;
+                }
                 if *verdict == Verdict::Accept && instance.concerns(&self.host, packet.bytes) {
                     *verdict = self.handle(&mut instance, now, packet, out);
                 }
             }
             self.publish(slot, &mut instance);
         }
+    }
+
+    /// Whether this host is the source of a packet, or a NAT64 instance is: what one of them
+    /// translated may be for the pool4 of another.
+    fn begins_here(&self, slots: &[Arc<Slot>], packet: &[u8]) -> bool {
+        if let Some(source) = source4(packet) {
+            let has = |slot: &Arc<Slot>| {
+                let instance = slot.lock();
+                instance
+                    .nat64()
+                    .is_some_and(|nat64| nat64.pool4().has_address(source))
+            };
+            return self.host.is_local4(source) || slots.iter().any(has);
+        }
+        source6(packet).is_some_and(|source| self.host.is_local6(source))
     }
 
     /// A complaint that the kernel is about to send about a packet that may have been translated.
@@ -383,6 +414,16 @@ fn ends(snapshot: &[Change]) -> Vec<Change> {
     sessions.chain(mappings).collect()
 }
 
+fn source4(packet: &[u8]) -> Option<Ipv4Addr> {
+    let field = packet.get(12..)?.first_chunk::<4>()?;
+    (packet.first()? >> 4 == 4).then(|| Ipv4Addr::from(*field))
+}
+
+fn source6(packet: &[u8]) -> Option<Ipv6Addr> {
+    let field = packet.get(8..)?.first_chunk::<16>()?;
+    (packet.first()? >> 4 == 6).then(|| Ipv6Addr::from(*field))
+}
+
 const EXPIRE_PORTION: usize = 1_000;
 const EXPIRE_PORTIONS: usize = 50;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -390,10 +431,13 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::gateway::stateless;
-    use crate::model::EamRow;
+    use crate::base::Protocol;
+    use crate::daemon::gateway::{stateful, stateless};
+    use crate::model::settings::Settings;
+    use crate::model::{EamRow, Pool4Entry, PortRange};
+    use crate::nat64::pool4::Pool4;
     use crate::store::Clock;
-    use crate::wire::samples::{A4, A6, C4, C6, icmp, udp};
+    use crate::wire::samples::{A4, A6, B6, C4, C6, icmp, udp};
 
     fn clock() -> Clock {
         Clock {
@@ -417,15 +461,61 @@ mod tests {
         )
     }
 
-    /// What becomes of a packet in the queue of a slot.
-    fn verdict(traffic: &Traffic, number: usize, bytes: &[u8], from_host: bool) -> Verdict {
-        let packet = Received {
+    #[test]
+    fn an_iptables_instance_gets_what_passes_by_rules_alone() {
+        let dir = std::env::temp_dir().join(format!("tylo-passing-{}", std::process::id()));
+        let (store, _) = Store::open(&dir, clock).unwrap();
+        let traffic = Traffic::new(
+            Vec::new(),
+            store,
+            Addresses::open().unwrap(),
+            Log::start(std::io::sink()).unwrap(),
+        );
+        let mut nat64 = slot(1, Flavour::Nat64, Some("64:ff9b::/96"));
+        nat64.framework = Framework::Iptables;
+        let mut pool4 = Pool4::default();
+        pool4.add(&Pool4Entry {
+            mark: 0,
+            protocol: Protocol::Udp,
+            prefix: A4.to_string().parse().unwrap(),
+            ports: PortRange { min: 1, max: 9 },
+            max_iterations: None,
+        });
+        stateful(&mut nat64.lock()).unwrap().set_pool4(pool4, &[]);
+        traffic.insert(Arc::new(nat64));
+
+        let load = || udp([7, 8], b"routed here");
+        for (bytes, received) in [
+            (load().over6(A6, B6), 0),
+            (load().over4(C4, A4), 0),
+            // From pool4 to pool4: one client of an instance to another.
+            (load().over4(A4, A4), 1),
+        ] {
+            let (mut verdicts, mut out) = ([Verdict::Taken], Output::new());
+            let packets = [packet(&bytes, false)];
+            traffic.burst(Tick(1), Source::Tun, &packets, &mut verdicts, &mut out);
+            let nat64 = traffic.find(Flavour::Nat64, "1").unwrap();
+            let counters = nat64.lock().counters();
+            let seen = [Counter::Received6, Counter::Received4].map(|c| counters.get(c));
+            assert_eq!(seen, [0, received]);
+        }
+        drop(traffic);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    fn packet(bytes: &[u8], from_host: bool) -> Received<'_> {
+        Received {
             bytes,
             mark: 0,
             ingress_mtu: u32::MAX,
             reassembled: false,
             from_host,
-        };
+        }
+    }
+
+    /// What becomes of a packet in the queue of a slot.
+    fn verdict(traffic: &Traffic, number: usize, bytes: &[u8], from_host: bool) -> Verdict {
+        let packet = packet(bytes, from_host);
         let (mut verdicts, mut out) = ([Verdict::Taken], Output::new());
         let source = Source::Slot(number);
         traffic.burst(Tick(1), source, &[packet], &mut verdicts, &mut out);

@@ -102,6 +102,11 @@ impl Addresses {
         self.local().v6.clone()
     }
 
+    /// Whether this is the address of one of its interfaces.
+    pub fn is_local6(&self, addr: Ipv6Addr) -> bool {
+        self.local().v6.binary_search(&addr).is_ok()
+    }
+
     fn local(&self) -> RwLockReadGuard<'_, Local> {
         self.local.read().unwrap_or_else(PoisonError::into_inner)
     }
