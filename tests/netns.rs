@@ -47,6 +47,8 @@ scripts! {
     n57_464xlat: "57-464xlat.sh", 300;
     n58_siit_beside_nat64: "58-siit-beside-nat64.sh", 240;
     n60_gateway_programs: "60-gateway-programs.sh", 120;
+    n65_campus: "65-campus.sh", 180;
+    n66_rule_script: "66-rule-script.sh", 300;
     n70_conntrack: "70-conntrack.sh", 180;
     n75_follow: "75-follow.sh", 240;
     n76_logging: "76-logging.sh", 180;
@@ -56,6 +58,7 @@ scripts! {
     // In a virtual machine with an emulated processor.
     n90_native_in_guest: "90-native.sh", 400;
     n92_siit_native_in_guest: "92-siit-native.sh", 400;
+    n93_rules_native_in_guest: "93-rules-native.sh", 400;
 }
 
 #[test]
