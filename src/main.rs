@@ -29,30 +29,28 @@ fn personality(
     called: &OsStr,
     args: &mut dyn Iterator<Item = OsString>,
 ) -> Option<ExitCode> {
-    let args = std::iter::once(called.to_owned()).chain(args);
+    let mut args = std::iter::once(called.to_owned()).chain(args);
     match name.to_str()? {
         "tylod" => Some(tylo::daemon::main(args)),
         "jool" => Some(tylo::cli::jool(args)),
         "jool_siit" => Some(tylo::cli::jool_siit(args)),
-        "health" => Some(tylo::cli::health(args)),
-        "export" => Some(tylo::cli::export(args)),
-        "diff" => Some(tylo::cli::diff(args)),
-        "all" => Some(tylo::cli::all(args)),
-        _ => None,
+        "joold" => Some(tylo::cli::joold(args)),
+        word => tylo::cli::verb(word, &mut args, tylo::daemon::command),
     }
 }
 
 fn usage(code: u8) -> ExitCode {
-    let text = "\
+    let text = format!(
+        "\
 Usage: tylo tylod [OPTION...]     the daemon
        tylo jool ...              controls its NAT64 instances
        tylo jool_siit ...         controls its SIIT instances
-       tylo health [--json]       is all well? for monitoring
-       tylo export                prints an instance as a file for 'file handle'
-       tylo diff FILE             says what 'file handle' would change
-       tylo all MODE OPERATION    asks every instance
-Also works under the names tylod, jool and jool_siit. Each has --help.
-";
+       tylo joold [FILE...]       exchanges sessions with other gateways
+{}\
+Also works under the names tylod, jool, jool_siit and joold. Each has --help.
+",
+        tylo::cli::verbs()
+    );
     use std::io::Write;
     let _ = if code == 0 {
         std::io::stdout().write_all(text.as_bytes())

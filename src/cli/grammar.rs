@@ -15,9 +15,10 @@ use operands::Operands;
 
 use super::follow::Form;
 use super::keywords::{Action, Mode, WordError, resolve};
+use super::proxy::ProxyConfig;
 use super::render::{Style, Table};
 use super::values::{self, EXIT_INVALID, ValueError};
-use super::{file, help};
+use super::{complete, file, help};
 use crate::base::prefix::Prefix4;
 use crate::model::Flavour;
 use crate::model::control::Request;
@@ -36,6 +37,10 @@ pub(crate) enum Invocation {
         instance: Option<String>,
     },
     Call(Box<Call>),
+    /// Exchange sessions with other gateways.
+    Proxy(Box<ProxyConfig>),
+    /// Have the instance of this name tell other gateways about its sessions.
+    Advertise(String),
 }
 
 /// A request and what to do with the answer.
@@ -145,6 +150,9 @@ pub(crate) fn parse(
         });
     };
 
+    if first == complete::WORD {
+        return Ok(Invocation::Print(complete::answer(who, words)?));
+    }
     let mode = resolve(Some(&first.to_string_lossy()), Mode::of(who.flavour))?;
     let mut path = format!("{} {}", who.program, mode.name);
     let token = words.next();
@@ -175,14 +183,14 @@ pub(crate) fn parse(
                 given,
                 key,
             };
-            let mut call = operands.call(who.flavour, operation.action)?;
-            if let Some(word) = mode.replaced_by {
+            let mut invocation = operands.invocation(who.flavour, operation.action)?;
+            if let (Invocation::Call(call), Some(word)) = (&mut invocation, mode.replaced_by) {
                 call.warning = Some(format!(
                     "the word '{}' is going to be forgotten; write '{word}'",
                     mode.name
                 ));
             }
-            Ok(Invocation::Call(Box::new(call)))
+            Ok(invocation)
         }
         Err(text) => Ok(Invocation::Print(text)),
     }

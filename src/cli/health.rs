@@ -13,19 +13,25 @@ use super::say;
 use crate::model::control::{Command, Health, Reply, Request, VERSION};
 use crate::model::{DEFAULT_INSTANCE, Flavour};
 
-/// The command `tylo health`. Exits with 0 when the daemon answers, its workers run and at least
-/// one instance exists; with 1 otherwise, 253 without a daemon.
-pub fn health(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let parsed = Clap::new("tylo health")
+pub(super) fn command() -> Clap {
+    Clap::new("tylo health")
         .about("Says whether the gateway of this network namespace works")
         .version(env!("CARGO_PKG_VERSION"))
+        .after_help(
+            "Exits with 0 when the daemon answers, its workers run and at least one instance \
+             exists; with 1 otherwise, 253 without a daemon.",
+        )
         .arg(
             Arg::new("json")
                 .long("json")
                 .action(ArgAction::SetTrue)
                 .help("Print everything that is known, as one JSON object"),
         )
-        .try_get_matches_from(args);
+}
+
+/// The command `tylo health`. `args` begins with its name.
+pub(super) fn health(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let parsed = command().try_get_matches_from(args);
     let json = match parsed {
         Ok(matches) => matches.get_flag("json"),
         Err(error) => {

@@ -149,7 +149,7 @@ fn common(command: Command) -> Command {
 
 fn modes(who: Personality) -> String {
     let mut text = "Modes:\n".to_owned();
-    for mode in Mode::of(who.flavour) {
+    for mode in Mode::of(who.flavour).filter(|mode| !mode.hidden) {
         let operations: Vec<_> = mode.operations.iter().map(|o| o.name).collect();
         line(&mut text, mode.name, mode.about);
         line(&mut text, "", &operations.join(", "));
@@ -166,7 +166,22 @@ fn line(text: &mut String, name: &str, about: &str) {
     let _ = writeln!(text, "  {name:<30} {about}");
 }
 
-const fn kind(kind: Kind) -> &'static str {
+/// The words that a setting takes, where there are but few.
+pub(crate) const fn choices(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Bool => &["true", "false"],
+        Kind::Hairpin => &["off", "simple", "intrinsic"],
+        Kind::Byte
+        | Kind::Number
+        | Kind::Duration
+        | Kind::Plateaus
+        | Kind::Prefix4
+        | Kind::Prefix6 => &[],
+    }
+}
+
+/// What the value of a setting looks like.
+pub(crate) const fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Bool => "true or false",
         Kind::Byte => "0 to 255",

@@ -28,6 +28,8 @@ pub(crate) enum Action {
     BibRemove,
     SessionDisplay,
     SessionFollow,
+    SessionProxy,
+    SessionAdvertise,
     AddressQuery,
     EamtDisplay,
     EamtAdd,
@@ -48,9 +50,10 @@ pub(crate) struct Mode {
     pub(crate) about: &'static str,
     /// Whose word it is; for others it does not exist.
     pub(crate) flavours: &'static [Flavour],
-    /// The word that has taken its place. Such a mode works, with a warning, but is not listed and
-    /// cannot be abbreviated.
+    /// The word that has taken its place. Such a mode works, with a warning.
     pub(crate) replaced_by: Option<&'static str>,
+    /// Is not listed and cannot be abbreviated.
+    pub(crate) hidden: bool,
     pub(crate) operations: &'static [Operation],
 }
 
@@ -82,6 +85,10 @@ pub(crate) trait Keyword {
 impl Keyword for Mode {
     fn word(&self) -> &'static str {
         self.name
+    }
+
+    fn hidden(&self) -> bool {
+        self.hidden
     }
 }
 
@@ -177,6 +184,7 @@ static MODES: &[Mode] = &[
         about: "Translators: make them, list them, take them away",
         flavours: EVERYBODY,
         replaced_by: None,
+        hidden: false,
         operations: operations! {
             "display" InstanceDisplay "List the instances"
             "add" InstanceAdd "Make an instance"
@@ -190,6 +198,7 @@ static MODES: &[Mode] = &[
         about: "Counters",
         flavours: EVERYBODY,
         replaced_by: None,
+        hidden: false,
         operations: operations! {
             "display" StatsDisplay "Print the counters that are not zero"
         },
@@ -199,6 +208,7 @@ static MODES: &[Mode] = &[
         about: "How addresses are translated",
         flavours: SIIT,
         replaced_by: None,
+        hidden: false,
         operations: operations! {
             "query" AddressQuery "Translate an address, as packets would have it"
         },
@@ -208,6 +218,7 @@ static MODES: &[Mode] = &[
         about: "Settings of an instance",
         flavours: EVERYBODY,
         replaced_by: None,
+        hidden: false,
         operations: operations! {
             "display" GlobalDisplay "Print the settings"
             "update" GlobalUpdate "Change a setting"
@@ -218,6 +229,7 @@ static MODES: &[Mode] = &[
         about: "Explicit mappings between IPv6 and IPv4 prefixes",
         flavours: SIIT,
         replaced_by: None,
+        hidden: false,
         operations: operations! {
             "display" EamtDisplay "List the mappings"
             "add" EamtAdd "Add a mapping"
@@ -230,6 +242,7 @@ static MODES: &[Mode] = &[
         about: "The old name of denylist4",
         flavours: SIIT,
         replaced_by: Some("denylist4"),
+        hidden: false,
         operations: DENYLIST4,
     },
     Mode {
@@ -237,6 +250,7 @@ static MODES: &[Mode] = &[
         about: "IPv4 addresses that pool6 does not translate",
         flavours: SIIT,
         replaced_by: None,
+        hidden: false,
         operations: DENYLIST4,
     },
     Mode {
@@ -244,6 +258,7 @@ static MODES: &[Mode] = &[
         about: "IPv4 transport addresses that stand for IPv6 clients",
         flavours: NAT64,
         replaced_by: None,
+        hidden: false,
         operations: operations! {
             "display" Pool4Display "List the entries of a protocol"
             "add" Pool4Add "Add an entry"
@@ -256,6 +271,7 @@ static MODES: &[Mode] = &[
         about: "Mappings between IPv6 and IPv4 transport addresses",
         flavours: NAT64,
         replaced_by: None,
+        hidden: false,
         operations: operations! {
             "display" BibDisplay "List the mappings of a protocol"
             "add" BibAdd "Add a static mapping"
@@ -267,9 +283,22 @@ static MODES: &[Mode] = &[
         about: "Connections in progress",
         flavours: NAT64,
         replaced_by: None,
+        hidden: false,
         operations: operations! {
             "display" SessionDisplay "List the sessions of a protocol"
             "follow" SessionFollow "Print sessions as they begin and change"
+            "proxy" SessionProxy "Exchange sessions with other gateways"
+            "advertise" SessionAdvertise "Tell other gateways about every session"
+        },
+    },
+    Mode {
+        name: "joold",
+        about: "The old place of 'session advertise'",
+        flavours: NAT64,
+        replaced_by: Some("session"),
+        hidden: true,
+        operations: operations! {
+            "advertise" SessionAdvertise "Tell other gateways about every session"
         },
     },
     Mode {
@@ -277,6 +306,7 @@ static MODES: &[Mode] = &[
         about: "The whole configuration of an instance in one file",
         flavours: EVERYBODY,
         replaced_by: None,
+        hidden: false,
         operations: operations! {
             "handle" FileHandle "Make an instance be what a file says, or change nothing"
             "check" FileCheck "Say what 'handle' would say, and change nothing"
@@ -351,7 +381,8 @@ mod tests {
     }
 
     fn words(flavour: Flavour) -> Vec<&'static str> {
-        Mode::of(flavour).map(|m| m.name).collect()
+        let shown = Mode::of(flavour).filter(|m| !m.hidden);
+        shown.map(|m| m.name).collect()
     }
 
     //= jool#modes

@@ -19,6 +19,7 @@ use grammar::Personality;
 use crate::model::Flavour;
 
 pub mod client;
+mod complete;
 mod file;
 mod follow;
 mod grammar;
@@ -29,6 +30,7 @@ mod keywords;
 mod legacy;
 mod names;
 mod options;
+mod proxy;
 mod render;
 mod run;
 mod values;
@@ -54,8 +56,8 @@ pub fn jool_siit(args: impl Iterator<Item = OsString>) -> ExitCode {
     run::run(JOOL_SIIT, args)
 }
 
-pub use health::health;
-pub use verbs::{all, diff, export};
+pub use proxy::joold;
+pub use verbs::{verb, verbs};
 
 fn say(kind: &str, text: &impl Display) {
     // There is nowhere left to complain about a closed standard error.

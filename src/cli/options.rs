@@ -87,7 +87,44 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
         Action::InstanceRemove => {
             vec![words(1, "NAME", "The instance's name (default 'default')")]
         }
-        Action::InstanceFlush | Action::EamtFlush | Action::Denylist4Flush => vec![],
+        Action::InstanceFlush
+        | Action::EamtFlush
+        | Action::Denylist4Flush
+        | Action::SessionAdvertise => vec![],
+        Action::SessionProxy => vec![
+            words(
+                2,
+                "GROUP",
+                "The multicast address; of several, the last counts",
+            ),
+            value(
+                "net.mcast.port",
+                "A port or the name of a service (default 6400)",
+            )
+            .short('p')
+            .value_name("PORT"),
+            value(
+                "net.dev.in",
+                "Where to listen (default: the kernel's choice)",
+            )
+            .short('i')
+            .value_name("DEVICE"),
+            value(
+                "net.dev.out",
+                "Where to send (default: the kernel's choice)",
+            )
+            .short('o')
+            .value_name("DEVICE"),
+            value("net.ttl", "Routers that may be passed (default 1)")
+                .short('t')
+                .value_name("N"),
+            value(
+                "stats.address",
+                "Address of a server of statistics (default ::)",
+            )
+            .value_name("ADDRESS"),
+            value("stats.port", "Its port (default 6401)").value_name("PORT"),
+        ],
         Action::InstanceStatus => vec![json()],
         Action::StatsDisplay => vec![
             flag("all", Some('a'), "Print zeroes, too"),

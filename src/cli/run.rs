@@ -11,7 +11,7 @@ use super::grammar::{Call, GrammarError, Invocation, Output, Personality, parse}
 use super::json::Document;
 use super::legacy;
 use super::render::{Foreign, Renderer, Style, Table, rows};
-use super::{health, say};
+use super::{health, proxy, say};
 use crate::base::Protocol;
 use crate::model::control::{Command, Reply};
 
@@ -26,6 +26,8 @@ pub(super) enum RunError {
     Output(#[from] io::Error),
     #[error("{0}")]
     NotReady(String),
+    #[error("session synchronisation is not available in this version")]
+    NoSynchronisation,
     /// There is nothing more to say, only an exit status to give.
     #[error("exit status {0}")]
     Said(u8),
@@ -42,6 +44,7 @@ impl RunError {
                 .and_then(|n| u8::try_from(n).ok())
                 .unwrap_or(EXIT_IO),
             Self::NotReady(_) => EXIT_NOT_READY,
+            Self::NoSynchronisation => EXIT_NOT_SUPPORTED,
             Self::Said(code) => *code,
         }
     }
@@ -124,6 +127,8 @@ impl Plan {
             let result = match step {
                 Invocation::Print(text) => out.write_all(text.as_bytes()).map_err(RunError::from),
                 Invocation::Bare { help, instance } => bare(who, help, instance.as_deref(), out),
+                Invocation::Proxy(config) => proxy::start(config, out),
+                Invocation::Advertise(_) => Err(RunError::NoSynchronisation),
                 Invocation::Call(call) => {
                     if let Some(warning) = &call.warning {
                         say("Warning", warning);
@@ -319,3 +324,5 @@ const BUFFER: usize = 64 << 10;
 /// EIO.
 const EXIT_IO: u8 = 5;
 const EXIT_NOT_READY: u8 = 1;
+/// EOPNOTSUPP.
+const EXIT_NOT_SUPPORTED: u8 = 95;

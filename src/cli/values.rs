@@ -33,6 +33,16 @@ pub(crate) enum ValueError {
     NotAnAddress(String),
     #[error("max-iterations cannot be 0; write a number from 1, auto or infinity")]
     ZeroIterations,
+    #[error("'{0}' is not a multicast address; write one like 233.252.0.64 or ff08::db8:64:64")]
+    NotMulticast(String),
+    #[error("'{0}' is not a local IPv4 address, and for a group of IPv4 that is what stands here")]
+    NotLocal4(String),
+    #[error(
+        "'{0}' is not the name of an interface, and for a group of IPv6 that is what stands here"
+    )]
+    NotInterface(String),
+    #[error("'{0}' is neither a port (1-65535) nor a service in /etc/services")]
+    NotAService(String),
     #[error("an instance name cannot be empty; leave it out to mean 'default'")]
     EmptyName,
     #[error("the instance name '{0}' is too long ({1} bytes); use at most {INSTANCE_NAME_MAX}")]
@@ -68,6 +78,10 @@ impl ValueError {
             Self::Transport(_)
             | Self::WantsV4(_)
             | Self::NotAnAddress(_)
+            | Self::NotMulticast(_)
+            | Self::NotLocal4(_)
+            | Self::NotInterface(_)
+            | Self::NotAService(_)
             | Self::EmptyName
             | Self::LongName(..)
             | Self::OddName(_) => EXIT_INVALID,

@@ -79,6 +79,11 @@ struct Options {
     log: LevelFilter,
 }
 
+/// What the daemon takes, for the manual.
+pub fn command() -> clap::Command {
+    <Options as clap::CommandFactory>::command()
+}
+
 /// Runs the daemon until it is told to stop.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match Options::try_parse_from(args) {

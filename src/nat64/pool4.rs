@@ -9,11 +9,11 @@ use std::net::Ipv4Addr;
 
 pub use self::blocks::Block;
 use self::blocks::{Blocks, normal};
-use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Transport4};
 use crate::model::{MaxIterations, Pool4Entry, Pool4Row, PortRange};
 
 mod blocks;
+mod entries;
 
 /// All sets of one instance.
 #[derive(Clone, Debug, Default)]
@@ -149,27 +149,6 @@ impl Pool4 {
                     ports,
                 })
             })
-    }
-
-    /// Entries that make the same table when they are added to an empty one.
-    pub fn entries(&self) -> Vec<Pool4Entry> {
-        let mut entries = Vec::new();
-        for (protocol, mark, iterations, blocks) in self.sets() {
-            for block in blocks {
-                let nets = ipnet::Ipv4Subnets::new(block.first, block.last, 0);
-                let prefixes = nets.filter_map(|n| Prefix4::new(n.network(), n.prefix_len()).ok());
-                for prefix in prefixes {
-                    entries.extend(block.ports.iter().map(|ports| Pool4Entry {
-                        mark,
-                        protocol,
-                        prefix,
-                        ports: *ports,
-                        max_iterations: Some(iterations).filter(|i| *i != MaxIterations::Auto),
-                    }));
-                }
-            }
-        }
-        entries
     }
 
     fn unite(&mut self) {

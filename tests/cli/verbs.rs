@@ -2,10 +2,12 @@
 //! What Jool does not have: JSON, checks of files, exports, differences.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::lab::{Lab, text};
+use super::lab::{Lab, program, text};
 
 #[test]
 fn every_display_has_json() {
@@ -287,4 +289,71 @@ fn one_command_for_every_instance() {
         lab.must("tylo all pool4 add --help")
             .contains("--max-iterations")
     );
+}
+
+#[test]
+fn pages_and_completion_are_made() {
+    let folder = std::env::temp_dir().join(format!("tylo-verbs-{}", std::process::id()));
+    let made = program("tylo").arg("man").arg(&folder).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    for name in ["jool", "jool_siit", "joold", "tylo", "tylod"] {
+        let page = fs::read_to_string(folder.join(format!("{name}.8"))).unwrap();
+        assert!(
+            page.starts_with(&format!(".TH {}", name.to_uppercase())),
+            "{page}"
+        );
+    }
+    let page = fs::read_to_string(folder.join("tylod.8")).unwrap();
+    assert!(page.contains(r"\-\-state\-dir"), "{page}");
+    let refused = program("tylo").args(["man", "/dev/null"]).output().unwrap();
+    assert!(!refused.status.success() && !refused.stderr.is_empty());
+
+    for name in ["jool", "jool_siit", "tylo"] {
+        symlink(env!("CARGO_BIN_EXE_tylo"), folder.join(name)).unwrap();
+    }
+    let complete = |function: &str, words: &[&str]| {
+        let script = format!(
+            "PATH={}:$PATH; source <(tylo completion bash); COMP_WORDS=(\"$@\")\n\
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); {function}; echo \"${{COMPREPLY[*]}}\"",
+            folder.display()
+        );
+        let out = Command::new("bash")
+            .args(["-c", &script, "bash"])
+            .args(words)
+            .output()
+            .unwrap();
+        assert!(out.stderr.is_empty(), "{out:?}");
+        text(&out.stdout).trim_end().to_owned()
+    };
+    for (function, words, expected) in [
+        ("_tylo_jool", &["jool", "s"][..], "stats session"),
+        ("_tylo_jool", &["jool", "bib", "a"], "add"),
+        ("_tylo_jool", &["jool", "bib", "add", "--t"], "--tcp"),
+        ("_tylo_jool", &["jool_siit", "add"], "address"),
+        ("_tylo", &["tylo", "ex"], "export"),
+        ("_tylo", &["tylo", "jool_siit", "eamt", "d"], "display"),
+        ("_tylo", &["tylo", "all", "e"], "eamt"),
+    ] {
+        assert_eq!(complete(function, words), expected, "{words:?}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+//= jool#session-proxy
+//= type=test
+#[test]
+fn synchronisation_is_checked_but_not_there() {
+    for words in [
+        &["jool", "session", "proxy", "ff08::db8:64:64"][..],
+        &["jool", "session", "advertise"],
+        &["jool", "joold", "advertise"],
+        &["jool", "--joold", "--advertise"],
+    ] {
+        let out = program(words[0]).args(&words[1..]).output().unwrap();
+        assert_eq!(out.status.code(), Some(95), "{out:?}");
+        assert!(text(&out.stderr).contains("is not available in this version"));
+    }
+    let out = program("joold").arg("/nonexistent").output().unwrap();
+    assert_eq!(out.status.code(), Some(2), "{out:?}");
+    assert!(text(&out.stderr).starts_with("Warning: "), "{out:?}");
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Configuration files: the name of an instance for `-f`, and all of it for `file handle`.
+//! Configuration files: the name of an instance for `-f`, all of it for `file handle`, and the files
+//! of `joold`.
 //!
 //! `json` knows where in a file a value stands, `config` what the values mean. Files are taken
 //! as a whole or not at all, and nothing in them is ignored but comments. Where Jool does not
@@ -11,11 +12,13 @@ use std::path::{Path, PathBuf};
 
 use json::{Fault, Node, Problem, Span};
 
+use super::proxy::ProxyConfig;
 use super::values::{self, EXIT_INVALID};
 use crate::model::Flavour;
 use crate::model::control::Config;
 
 mod config;
+mod joold;
 mod json;
 
 /// The largest file that is read, in bytes.
@@ -84,6 +87,16 @@ pub(crate) fn configuration(
     force: bool,
 ) -> Result<(Option<String>, Config), FileError> {
     with(path, |root| config::read(root, flavour, force))
+}
+
+/// Reads a `netsocket.json` of `joold`.
+pub(crate) fn netsocket(path: &Path) -> Result<ProxyConfig, FileError> {
+    with(path, joold::netsocket)
+}
+
+/// Reads a `modsocket.json` of `joold`: the name of the instance.
+pub(crate) fn modsocket(path: &Path) -> Result<String, FileError> {
+    with(path, joold::modsocket)
 }
 
 fn name_of(node: Node<'_>) -> Result<String, Fault<'_>> {

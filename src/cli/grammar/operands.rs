@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 
-use super::{Call, GrammarError, Output, checked};
+use super::{Call, GrammarError, Invocation, Output, checked};
 use crate::base::Protocol;
 use crate::base::prefix::Prefix4;
 use crate::cli::follow::Form;
 use crate::cli::keywords::Action;
+use crate::cli::proxy::{self, ProxyConfig};
 use crate::cli::render::{Style, Table};
 use crate::cli::values::{self, Shape, ValueError, shape};
 use crate::cli::{file, help};
@@ -27,7 +28,11 @@ pub(super) struct Operands {
 }
 
 impl Operands {
-    pub(super) fn call(&self, flavour: Flavour, action: Action) -> Result<Call, GrammarError> {
+    pub(super) fn invocation(
+        &self,
+        flavour: Flavour,
+        action: Action,
+    ) -> Result<Invocation, GrammarError> {
         let mut instance = self.given.clone();
         let mut warning = None;
         let (command, output) = match action {
@@ -83,6 +88,11 @@ impl Operands {
                 let command = Command::SessionFollow { ends: events };
                 (command, Output::Follow(Form { events, json }))
             }
+            Action::SessionProxy => return Ok(Invocation::Proxy(Box::new(self.proxy()?))),
+            Action::SessionAdvertise => {
+                let instance = instance.unwrap_or_else(|| DEFAULT_INSTANCE.to_owned());
+                return Ok(Invocation::Advertise(instance));
+            }
             Action::AddressQuery => {
                 let verbose = self.flag("verbose");
                 let table = self.table(Table::Translation { verbose });
@@ -112,7 +122,7 @@ impl Operands {
                 (Command::Check { config, force }, Output::Check)
             }
         };
-        Ok(Call {
+        Ok(Invocation::Call(Box::new(Call {
             request: Request {
                 version: VERSION,
                 flavour,
@@ -121,7 +131,7 @@ impl Operands {
             },
             output,
             warning,
-        })
+        })))
     }
 
     /// Asks about a flag that this operation may not have.
@@ -350,6 +360,38 @@ impl Operands {
             (false, None, None) => Err(self.missing(vec!["at least one transport address"])),
             (false, v6, v4) => Ok(Command::BibRemove { protocol, v6, v4 }),
         }
+    }
+
+    fn proxy(&self) -> Result<ProxyConfig, GrammarError> {
+        // Of several groups the last counts, as of several options.
+        let Some(group) = self.words().last() else {
+            return Err(self.missing(vec!["a multicast address"]));
+        };
+        let mut config = ProxyConfig::new(checked("GROUP", proxy::group(group))?);
+        if let Some(name) = &self.given {
+            config.instance.clone_from(name);
+        }
+        if let Some(text) = self.option("net.mcast.port") {
+            config.port = checked("net.mcast.port", proxy::port(text, "udp"))?;
+        }
+        if let Some(text) = self.option("net.dev.in") {
+            config.dev_in = Some(checked("net.dev.in", config.device(text))?);
+        }
+        if let Some(text) = self.option("net.dev.out") {
+            config.dev_out = Some(checked("net.dev.out", config.device(text))?);
+        }
+        if let Some(text) = self.option("net.ttl") {
+            config.ttl = checked("net.ttl", proxy::ttl(text))?;
+        }
+        if let Some(text) = self.option("stats.address") {
+            let address = checked("stats.address", values::address(text))?;
+            config.stats_server().set_ip(address);
+        }
+        if let Some(text) = self.option("stats.port") {
+            let port = checked("stats.port", proxy::port(text, "tcp"))?;
+            config.stats_server().set_port(port);
+        }
+        Ok(config)
     }
 
     fn address_query(&self) -> Result<Command, GrammarError> {

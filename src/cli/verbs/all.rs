@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, Command as Clap, value_parser};
 
-use super::{names, take, usage};
+use super::{Args, names, take, usage};
 use crate::cli::client::Client;
 use crate::cli::grammar::{GrammarError, Invocation, Output, Personality, parse};
 use crate::cli::run::{RunError, carry_out, finish};
@@ -15,7 +15,7 @@ use crate::cli::{JOOL, JOOL_SIIT, say};
 use crate::model::DEFAULT_INSTANCE;
 use crate::model::control::Command;
 
-pub(in crate::cli) fn command() -> Clap {
+pub(super) fn command() -> Clap {
     Clap::new("tylo all")
         .about("Carries a command of jool and jool_siit out for every instance that has it")
         .after_help("Exits with the status of the first that fails; the others are asked, too.")
@@ -33,7 +33,7 @@ pub(in crate::cli) fn command() -> Clap {
 }
 
 /// The command `tylo all`. `args` begins with its name.
-pub fn all(args: impl Iterator<Item = OsString>) -> ExitCode {
+pub(super) fn all(args: Args<'_>) -> ExitCode {
     let found = match take(command(), args) {
         Ok(found) => found,
         Err(code) => return code,
@@ -66,6 +66,9 @@ fn ask(words: &[OsString], out: &mut dyn Write) -> Result<(), RunError> {
             Ok(Invocation::Call(call)) if !about_one(&call.request.command) => {
                 let message = "this command is not about one instance that is there".to_owned();
                 return Err(usage("all", message));
+            }
+            Ok(Invocation::Proxy(_) | Invocation::Advertise(_)) => {
+                return Err(RunError::NoSynchronisation);
             }
             Ok(Invocation::Call(_)) => who.push(candidate),
             Err(error @ GrammarError::Word(_)) => complaint = complaint.or(Some(error)),

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `tylo diff`: what `file handle` would change.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command as Clap, value_parser};
 
-use super::{fetch, flavour, flavour_arg, flavours, instance, instance_arg, take};
+use super::{Args, fetch, flavour, flavour_arg, flavours, instance, instance_arg, take};
 use crate::cli::client::Client;
 use crate::cli::file::{self, FileError};
 use crate::cli::grammar::GrammarError;
@@ -21,7 +20,7 @@ use crate::model::settings::{Setting, Settings};
 use crate::model::{Flavour, MaxIterations};
 use crate::nat64::pool4::Pool4;
 
-pub(in crate::cli) fn command() -> Clap {
+pub(super) fn command() -> Clap {
     Clap::new("tylo diff")
         .about("Says what 'file handle' would change, line by line: - goes, + comes")
         .after_help("Exits with 0 if that is nothing, with 1 if it is something.")
@@ -44,7 +43,7 @@ pub(in crate::cli) fn command() -> Clap {
 }
 
 /// The command `tylo diff`. `args` begins with its name.
-pub fn diff(args: impl Iterator<Item = OsString>) -> ExitCode {
+pub(super) fn diff(args: Args<'_>) -> ExitCode {
     let found = match take(command(), args) {
         Ok(found) => found,
         Err(code) => return code,

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! `tylo export`: an instance as a file that `file handle` takes.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Command as Clap;
 use serde_json::{Value as Json, json};
 
-use super::{fetch, flavour, flavour_arg, flavours, instance, instance_arg, request, take, usage};
+use super::{
+    Args, fetch, flavour, flavour_arg, flavours, instance, instance_arg, request, take, usage,
+};
 use crate::cli::client::{Client, ClientError};
 use crate::cli::json::setting;
 use crate::cli::run::finish;
@@ -16,7 +17,7 @@ use crate::cli::say;
 use crate::model::control::{Command, Config};
 use crate::model::{DEFAULT_INSTANCE, Flavour, MaxIterations, Pool4Entry};
 
-pub(in crate::cli) fn command() -> Clap {
+pub(super) fn command() -> Clap {
     Clap::new("tylo export")
         .about("Prints the configuration of an instance as a file that 'file handle' takes")
         .arg(instance_arg())
@@ -24,7 +25,7 @@ pub(in crate::cli) fn command() -> Clap {
 }
 
 /// The command `tylo export`. `args` begins with its name.
-pub fn export(args: impl Iterator<Item = OsString>) -> ExitCode {
+pub(super) fn export(args: Args<'_>) -> ExitCode {
     let found = match take(command(), args) {
         Ok(found) => found,
         Err(code) => return code,

@@ -8,18 +8,72 @@ use clap::{Arg, ArgMatches, Command as Clap};
 
 use super::client::{Client, ClientError};
 use super::grammar::GrammarError;
+use super::health;
 use super::run::{RunError, foreign};
 use super::values;
 use crate::model::control::{Command, Config, Reply, Request, VERSION};
 use crate::model::{DEFAULT_INSTANCE, Flavour};
 
 mod all;
+mod completion;
 mod diff;
 mod export;
+mod man;
 
-pub use all::all;
-pub use diff::diff;
-pub use export::export;
+/// The words behind the name of a verb, which is the first of them.
+type Args<'a> = &'a mut dyn Iterator<Item = OsString>;
+
+/// One of the words behind `tylo`.
+struct Verb {
+    name: &'static str,
+    /// What it takes.
+    example: &'static str,
+    about: &'static str,
+    command: fn() -> Clap,
+    /// Gets what tylod takes, too.
+    run: fn(Args<'_>, fn() -> Clap) -> ExitCode,
+}
+
+macro_rules! verbs {
+    ($($room:ident $example:literal $about:literal $run:expr;)*) => {
+        &[$(Verb {
+            name: stringify!($room),
+            example: $example,
+            about: $about,
+            command: $room::command,
+            run: $run,
+        }),*]
+    };
+}
+
+static VERBS: &[Verb] = verbs! {
+    health "[--json]" "Says whether all is well, for monitoring" |args, _| health::health(args);
+    export "" "Prints an instance as a file for 'file handle'" |args, _| export::export(args);
+    diff "FILE" "Says what 'file handle' would change" |args, _| diff::diff(args);
+    all "MODE OPERATION" "Asks every instance" |args, _| all::all(args);
+    completion "bash" "Prints what makes a shell complete words" |args, _| completion::completion(args);
+    man "DIR" "Writes manual pages" man::man;
+};
+
+/// Carries out what `tylo` does under a word of its own; `None` if there is no such word. `args`
+/// begins with the word, `daemon` is what tylod takes.
+pub fn verb(
+    word: &str,
+    args: &mut dyn Iterator<Item = OsString>,
+    daemon: fn() -> Clap,
+) -> Option<ExitCode> {
+    let verb = VERBS.iter().find(|verb| verb.name == word)?;
+    Some((verb.run)(args, daemon))
+}
+
+/// The words that [`verb`] knows, a line for each.
+pub fn verbs() -> String {
+    let lines = VERBS.iter().map(|verb| {
+        let call = format!("{} {}", verb.name, verb.example);
+        format!("       tylo {call:<22}{}\n", verb.about.to_lowercase())
+    });
+    lines.collect()
+}
 
 /// Lets clap read the words of a verb, the first of which is its name; the inner error is the exit
 /// status where there is nothing left to do.

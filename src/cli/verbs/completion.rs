@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! `tylo completion`: what makes a shell complete the words of the commands.
+
+use std::process::ExitCode;
+
+use clap::{Arg, Command as Clap};
+
+use super::{Args, VERBS, take};
+use crate::cli::run::finish;
+
+pub(super) fn command() -> Clap {
+    Clap::new("tylo completion")
+        .about("Prints a script that makes a shell complete the words of all commands")
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(["bash"])
+                .help("The shell"),
+        )
+}
+
+/// The command `tylo completion`. `args` begins with its name.
+pub(super) fn completion(args: Args<'_>) -> ExitCode {
+    match take(command(), args) {
+        Ok(_) => finish(|out| Ok(out.write_all(script().as_bytes())?)),
+        Err(code) => code,
+    }
+}
+
+fn script() -> String {
+    let mut words = vec!["tylod", "jool", "jool_siit", "joold"];
+    words.extend(VERBS.iter().map(|verb| verb.name));
+    BASH.replace("@VERBS@", &words.join(" "))
+}
+
+const BASH: &str = include_str!("completion.bash");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_knows_every_first_word() {
+        let script = script();
+        for verb in VERBS {
+            assert!(script.contains(&format!(" {}", verb.name)), "{}", verb.name);
+        }
+        assert!(!script.contains("@VERBS@"));
+    }
+}
