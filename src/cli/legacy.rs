@@ -28,15 +28,28 @@ pub(super) struct Rewritten {
 }
 
 impl Rewritten {
-    /// Says how to write it today.
+    /// Says how to write it today, in a way that a shell takes.
     pub(super) fn hint(&self, program: &str) -> String {
         let lines = self.lines.iter().map(|line| {
-            let words: Vec<_> = line.iter().map(|word| word.to_string_lossy()).collect();
-            format!("'{program} {}'", words.join(" "))
+            let words: Vec<_> = line
+                .iter()
+                .map(|word| quoted(&word.to_string_lossy()))
+                .collect();
+            format!("{program} {}", words.join(" "))
         });
         let lines: Vec<String> = lines.collect();
-        format!("these options are Jool 3's; write {}", lines.join(" and "))
+        let today = lines.join(" && ");
+        format!("these options are Jool 3's; write: {today}")
     }
+}
+
+/// A word as one types it; what one cannot type does not disturb the line.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/#=+%@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.escape_debug())
 }
 
 /// Puts a line of Jool 3 into today's words; `None` if it is none.

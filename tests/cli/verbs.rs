@@ -126,6 +126,14 @@ fn an_export_makes_the_same_instance_again() {
         out.status.success() && text(&out.stderr).contains("--force"),
         "{out:?}"
     );
+    // A mapping whose place in pool4 is gone would be refused.
+    lab.must("jool -i n pool4 flush --quick");
+    let out = lab.jool("tylo export -i n --flavour nat64", false);
+    let complaint = text(&out.stderr);
+    assert!(
+        out.status.success() && complaint.contains("would not take this"),
+        "{out:?}"
+    );
 }
 
 #[test]

@@ -248,10 +248,16 @@ fn the_hint_can_be_typed() {
     let plan = read(JOOL, words("-4a -tu 192.0.2.1 1-2").into_iter()).unwrap();
     assert_eq!(
         plan.hint.unwrap(),
-        "these options are Jool 3's; write 'jool pool4 add --tcp 192.0.2.1 1-2' and \
-         'jool pool4 add --udp 192.0.2.1 1-2'"
+        "these options are Jool 3's; write: jool pool4 add --tcp 192.0.2.1 1-2 && \
+         jool pool4 add --udp 192.0.2.1 1-2"
     );
     assert_eq!(plan.steps.len(), 2);
+    let odd = ["--instance", "--remove", "a b", "x\n\u{1b}[31m"].map(OsString::from);
+    let rewritten = rewrite(JOOL, &odd).unwrap().unwrap();
+    assert_eq!(
+        rewritten.hint("jool"),
+        r"these options are Jool 3's; write: jool instance remove 'a b' 'x\n\u{1b}[31m'"
+    );
     let plan = read(JOOL, words("gl di").into_iter()).unwrap();
     assert_eq!((plan.hint, plan.steps.len()), (None, 1));
 }

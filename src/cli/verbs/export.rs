@@ -44,18 +44,25 @@ pub(super) fn export(args: Args<'_>) -> ExitCode {
         };
         let config = fetch(&mut client, flavour, &name)?;
         write(out, flavour, &name, &config)?;
-        let config = Box::new(config);
-        let check = Command::Check {
-            config,
-            force: false,
+        let mut check = |force| {
+            let config = Box::new(config.clone());
+            let check = request(flavour, &name, Command::Check { config, force });
+            match client.call(&check, |_| Ok::<_, ClientError>(())) {
+                Err(ClientError::Refused(failure)) => Some(failure),
+                // What is printed is right, whatever became of the daemon.
+                Ok(()) | Err(_) => None,
+            }
         };
-        let taken = client.call(
-            &request(flavour, &name, check),
-            |_| Ok::<_, ClientError>(()),
-        );
-        if let Err(ClientError::Refused(failure)) = taken {
-            let message = format!("'file handle' takes this back with --force only: {failure}");
-            say("Warning", &message);
+        match (check(false), check(true)) {
+            (None, _) => {}
+            (Some(failure), None) => {
+                let message = format!("'file handle' takes this with --force only: {failure}");
+                say("Warning", &message);
+            }
+            (Some(_), Some(failure)) => {
+                let message = format!("'file handle' would not take this: {failure}");
+                say("Warning", &message);
+            }
         }
         Ok(())
     })
