@@ -31,29 +31,6 @@ fn shown(pool4: &Pool4) -> Vec<String> {
 }
 
 #[test]
-fn entries_make_the_same_table() {
-    let mut pool4 = Pool4::default();
-    for given in [
-        entry("192.0.2.0/30", 1, 9, 0),
-        entry("192.0.2.2/31", 20, 30, 0),
-        entry("192.0.2.4", 1, 9, 0),
-        Pool4Entry {
-            max_iterations: Some(MaxIterations::Fixed(7)),
-            ..entry("10.0.0.0/8", 5, 5, 3)
-        },
-    ] {
-        pool4.add(&given);
-    }
-    let entries = pool4.entries();
-    assert_eq!(entries.len(), 5, "{entries:?}");
-    let mut again = Pool4::default();
-    entries.iter().for_each(|entry| again.add(entry));
-    let sets = |pool4: &Pool4| format!("{:?}", pool4.sets().collect::<Vec<_>>());
-    assert_eq!(sets(&again), sets(&pool4));
-    assert_eq!(again.entries(), entries);
-}
-
-#[test]
 fn ranges_fuse_split_and_sort() {
     let mut pool4 = Pool4::default();
     pool4.add(&entry("192.0.2.1/32", 2000, 1000, 0));
