@@ -355,22 +355,34 @@ fn begin(db: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     db.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-/// The changes that count: those of a session that a later one overtakes are left out.
+/// The changes that count: those of a session that a later one overtakes are left out, and so is
+/// all that happened to sessions before their mapping went, which takes them along.
 fn latest(batch: &[(InstanceId, Change)]) -> impl Iterator<Item = &(InstanceId, Change)> {
     type Key = (InstanceId, Protocol, Transport4, Transport4);
     let mut seen: HashSet<Key> = HashSet::new();
+    let mut gone: HashSet<(InstanceId, Protocol, Transport4)> = HashSet::new();
     let mut keep: Vec<_> = batch
         .iter()
         .rev()
         .filter(|(id, change)| match change {
-            Change::Session { session: s, .. } => seen.insert((*id, s.protocol, s.v4, s.remote)),
+            Change::Session { session: s, .. } => {
+                !gone.contains(&(*id, s.protocol, s.v4))
+                    && seen.insert((*id, s.protocol, s.v4, s.remote))
+            }
             Change::SessionGone {
                 protocol,
                 v4,
                 remote,
                 ..
-            } => seen.insert((*id, *protocol, *v4, *remote)),
-            Change::Mapping(_) | Change::MappingFixed(_) | Change::MappingGone { .. } => true,
+            } => {
+                !gone.contains(&(*id, *protocol, *v4))
+                    && seen.insert((*id, *protocol, *v4, *remote))
+            }
+            Change::MappingGone { protocol, v4, .. } => {
+                gone.insert((*id, *protocol, *v4));
+                true
+            }
+            Change::Mapping(_) | Change::MappingFixed(_) => true,
         })
         .collect();
     keep.reverse();

@@ -171,6 +171,43 @@ fn an_instance_goes_with_all_it_has_and_latecomers_are_ignored() {
 }
 
 #[test]
+fn what_returns_in_the_moment_in_which_it_went_is_stored() {
+    let dir = Dir::new("returns");
+    let (store, _) = Store::open(&dir.0, clock).unwrap();
+    let id = add(&store);
+    let Mapping {
+        protocol, v6, v4, ..
+    } = mapping(1, false);
+    store.journal(
+        id,
+        vec![
+            Change::Mapping(mapping(1, false)),
+            lives_on(session(1, 90_000)),
+            Change::SessionGone {
+                protocol,
+                v6,
+                v4,
+                remote: session(1, 0).remote,
+            },
+            Change::MappingGone { protocol, v6, v4 },
+            Change::Mapping(mapping(1, false)),
+            lives_on(session(1, 95_000)),
+            Change::Mapping(mapping(2, false)),
+            lives_on(session(2, 90_000)),
+            Change::MappingGone {
+                protocol,
+                v6: mapping(2, false).v6,
+                v4: mapping(2, false).v4,
+            },
+        ],
+    );
+    drop(store);
+    let (_store, saved) = Store::open(&dir.0, clock).unwrap();
+    assert_eq!(saved[0].mappings, [mapping(1, false)]);
+    assert_eq!(saved[0].sessions, [session(1, 95_000)]);
+}
+
+#[test]
 fn a_snapshot_takes_the_place_of_what_was_there() {
     let dir = Dir::new("snapshot");
     let (store, _) = Store::open(&dir.0, clock).unwrap();
