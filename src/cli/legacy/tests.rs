@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+use proptest::prelude::*;
+
 use super::*;
 use crate::cli::grammar::Invocation;
 use crate::cli::run::read;
@@ -275,4 +277,29 @@ fn words_that_are_not_text_pass_through() {
     assert_eq!(rewrite(JOOL, &line).unwrap_err().code(), 64);
     let bare = read(JOOL, std::iter::empty()).unwrap();
     assert!(matches!(bare.steps[..], [Invocation::Bare { .. }]));
+}
+
+proptest! {
+    /// Any mixture of words is read to the end, and what comes out is of today.
+    #[test]
+    fn what_is_rewritten_is_not_old_any_more(
+        words in prop::collection::vec(
+            prop_oneof![
+                prop::sample::select(OPTIONS).prop_map(|(_, long, _)| format!("--{long}")),
+                prop::sample::select(OPTIONS)
+                    .prop_map(|(short, ..)| format!("-{}", short.unwrap_or('x'))),
+                prop::sample::select(&["-i", "-sin", "--tos=5", "--file", "x", "192.0.2.1", "--"][..])
+                    .prop_map(str::to_owned),
+                "[-a-z0-9=. ]{0,6}",
+            ],
+            0..6,
+        )
+    ) {
+        let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+        if let Ok(Some(rewritten)) = rewrite(JOOL, &words) {
+            for line in rewritten.lines {
+                prop_assert_eq!(rewrite(JOOL, &line).unwrap(), None, "{:?}", line);
+            }
+        }
+    }
 }
