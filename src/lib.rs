@@ -33,7 +33,7 @@
 //! | floor | room | what it knows |
 //! |---|---|---|
 //! | 6 | [`daemon`] | `tylod`: the rooms wired together, changes of configuration |
-//! | 6 | [`cli`] | `jool`, `jool_siit`, `tylo health`: words to requests, answers to tables |
+//! | 6 | [`cli`] | `jool`, `jool_siit`, `joold`, `tylo`: words to requests, answers to tables |
 //! | 5 | [`dataplane`] | workers, kernel queues, the TUN device, routes to it |
 //! | 5 | [`ruleset`] | nftables rules, native or through xtables' NFQUEUE target |
 //! | 5 | [`store`] | SQLite: what survives the daemon |
