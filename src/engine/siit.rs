@@ -69,7 +69,10 @@ impl Stateless {
             // First what it is about: the host's own errors about others are none of ours.
             let (inner, rule) = self.inner4(env, inner)?;
             let src = self.error_source4(env, &packet, dst)?;
-            (src, Some(inner), self.returns(env, inner.src, rule))
+            // An error goes to the source of what it quotes (RFC 4443 section 3). One that does not
+            // must not return by pool6: it would come back to us with every round that it is sent.
+            let returns = self.returns(env, inner.src, rule) && self.siit.eamt.to6(dst).is_some();
+            (src, Some(inner), returns)
         } else if env.meta.from_host {
             return Err(SRC6);
         } else {
