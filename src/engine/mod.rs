@@ -293,6 +293,11 @@ fn version(packet: &[u8]) -> Option<u8> {
     packet.first().map(|byte| byte >> 4)
 }
 
+fn source6(packet: &[u8]) -> Option<Ipv6Addr> {
+    let octets: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
+    Some(octets.into())
+}
+
 fn destination6(packet: &[u8]) -> Option<Ipv6Addr> {
     let octets: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
     Some(octets.into())

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use siphasher::sip::SipHasher13;
 
-use super::{Env, destination4, destination6};
+use super::{Env, destination4, destination6, source6};
 use crate::base::counters::Counter;
 use crate::map::{Role, Siit, Untranslatable};
 use crate::model::{AddressRule, HairpinMode};
@@ -59,7 +59,10 @@ impl Stateless {
             return Err(Refusal::drop(Counter::SkbTruncated));
         };
         let (dst, dst_rule) = self.end6(env, dst).map_err(|_| DST6)?;
-        let packet = Packet6::parse(bytes)?;
+        let packet = Packet6::parse(bytes).map_err(|refusal| match dst_rule {
+            AddressRule::Eam(_) => self.unread6(env, bytes, refusal),
+            AddressRule::Pool6(_) => refusal,
+        })?;
         if let L4::Icmp { kind, .. } = packet.l4
             && is_link_business(kind)
         {
@@ -133,6 +136,15 @@ impl Stateless {
             inner,
         };
         xlat::four_to_six(&packet, &plan, &rules(env), out)
+    }
+
+    /// Why a packet to a host in the table goes no further that cannot be read. Such a host talks
+    /// to others without translation, too: the packet is ours only if its source has one.
+    fn unread6(&self, env: &Env<'_>, bytes: &[u8], refusal: Refusal) -> Refusal {
+        match source6(bytes).map(|src| self.end6(env, src)) {
+            Some(Err(_)) => SRC6,
+            Some(Ok(_)) | None => refusal,
+        }
     }
 
     /// Whether a packet to this IPv4 address is for an IPv6 host again. `rule` is what made the

@@ -297,6 +297,26 @@ fn what_must_not_go_through_is_dropped_only_if_it_is_ours() {
     rig.drop(&[0x45; 19], Counter::SkbTruncated);
 }
 
+/// Hosts in the table talk to others without translation, too, through the same gateway.
+#[test]
+fn what_cannot_be_read_is_dropped_only_if_it_is_ours() {
+    let mut rig = Rig::new();
+    // The middle of a packet from A to a host that nothing maps ran out of hops.
+    let later = [&fragment6(17, 1280, 7)[..], b"the middle of a datagram"].concat();
+    let error = |src, to| {
+        let about = raw6(A6, to, 44, &later);
+        icmp(3, 0, [0; 4], &about).over6(src, A6)
+    };
+    rig.leave(&error(ROUTER6, ROUTER6), Counter::SixFourDst);
+    rig.drop(&error(B6, B6), Counter::Hdr6);
+    let short = raw6(ROUTER6, A6, 6, &[0; 19]);
+    rig.leave(&short, Counter::SixFourDst);
+    rig.drop(&raw6(B6, A6, 6, &[0; 19]), Counter::SkbTruncated);
+    rig.drop(&raw6(ROUTER6, B6, 6, &[0; 19]), Counter::SkbTruncated);
+    rig.from_host = true;
+    rig.leave(&error(OWN6, ROUTER6), Counter::SixFourDst);
+}
+
 #[test]
 fn the_last_hop_is_told_to_the_sender() {
     let mut rig = Rig::new();
