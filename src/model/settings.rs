@@ -14,6 +14,7 @@ use super::{Flavour, HairpinMode};
 use crate::base::prefix::{Pool6, Prefix4, Prefix6, SCOPED4};
 
 mod error;
+mod stored;
 mod text;
 
 /// What kind of value a setting takes.
@@ -94,7 +95,7 @@ struct Context {
 /// The settings of one instance. `Default` holds the documented defaults; those of other flavours
 /// keep theirs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
+#[serde(rename_all = "kebab-case", default, remote = "Self")]
 pub struct Settings {
     pub manually_enabled: bool,
     pub pool6: Option<Pool6>,

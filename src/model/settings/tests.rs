@@ -144,3 +144,39 @@ fn extensions_can_be_set_but_are_not_displayed() {
     let result = settings.set(Flavour::Nat64, "source-prefix-length", too_long, false);
     assert_eq!(result, Err(SettingError::Range("129".to_owned(), 0, 128)));
 }
+
+/// Somebody else may have written to the database.
+#[test]
+fn stored_settings_are_checked_like_typed_ones() {
+    let read = |text: &str| serde_json::from_str::<Settings>(text);
+    for text in [
+        r#"{"source-prefix-length":129}"#,
+        r#"{"lowest-ipv6-mtu":1279}"#,
+        r#"{"udp-timeout":18446744073709551615}"#,
+        r#"{"tcp-est-timeout":1}"#,
+        r#"{"mtu-plateaus":[]}"#,
+        r#"{"f-args":16}"#,
+    ] {
+        assert!(read(text).is_err(), "{text}");
+    }
+    let sorted = read(r#"{"mtu-plateaus":[576,0,1500]}"#).unwrap();
+    assert_eq!(sorted.mtu_plateaus, [1500, 576]);
+    let settings = Settings {
+        pool6: Some("2001:db8:0:0:ff00::/96".to_owned().try_into().unwrap()),
+        rfc6791v4_prefix: Some("127.0.0.0/8".parse().unwrap()),
+        rfc6791v6_prefix: Some("2001:db8::/64".parse().unwrap()),
+        eam_hairpin_mode: HairpinMode::Off,
+        source_prefix_length: 128,
+        ..Settings::default()
+    };
+    for settings in [Settings::default(), settings] {
+        let text = serde_json::to_string(&settings).unwrap();
+        assert_eq!(read(&text).unwrap(), settings);
+        let fields = text.matches("\":").count();
+        assert_eq!(
+            fields,
+            SETTINGS.len(),
+            "each field has a setting to check it"
+        );
+    }
+}
