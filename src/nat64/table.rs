@@ -84,7 +84,7 @@ pub struct Table {
     /// Sessions of a BIB entry with an address. Made when first asked for: see [`Table::knows`].
     hosts: Option<Tally<(u32, Ipv4Addr)>>,
     /// Sessions of an IPv6 prefix, and how long those prefixes are; made when first asked for.
-    prefixes: Option<(u8, Tally<u128>)>,
+    prefixes: Option<(u8, Tally<Ipv6Addr>)>,
     /// One list a lifetime.
     timers: [Ends; LIFETIMES],
     hasher: SipHasher13,
@@ -448,9 +448,9 @@ fn counts(lifetime: Lifetime) -> bool {
 }
 
 /// The first `len` bits of an address, at most 128; the others are zero.
-fn prefix_of(addr: Ipv6Addr, len: u8) -> u128 {
+fn prefix_of(addr: Ipv6Addr, len: u8) -> Ipv6Addr {
     let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
-    u128::from(addr) & mask
+    (u128::from(addr) & mask).into()
 }
 
 pub(super) fn hash_with(hasher: &SipHasher13, key: &impl Hash) -> u64 {

@@ -145,3 +145,15 @@ fn sessions_are_counted_by_prefix() {
     table.forget_prefixes();
     assert_eq!(table.sessions_of_prefix(stranger.addr, 64), 1);
 }
+
+/// Whoever has a prefix to choose addresses from can have many prefixes counted.
+#[test]
+fn a_counted_prefix_takes_no_more_than_its_bytes() {
+    fn entry<K>(_: &Tally<K>) -> usize {
+        size_of::<(K, u32)>()
+    }
+    let mut table = table();
+    table.sessions_of_prefix(v6(0).addr, 64);
+    let (_, prefixes) = table.prefixes.as_ref().unwrap();
+    assert_eq!(entry(prefixes), 16 + 4);
+}
