@@ -58,7 +58,10 @@ impl Nat64 {
         let own;
         let set = if self.pool4.is_empty() {
             //= jool#pool4
-            own = host.source4(flow.remote.addr).map(Set::of_host);
+            let source = host.source4(flow.remote.addr);
+            // A route may name one that the host does not have: answers would not be ours.
+            let source = source.filter(|addr| self.covers_address(host, *addr));
+            own = source.map(Set::of_host);
             own.as_ref()
         } else {
             self.pool4.set(flow.protocol, flow.mark)

@@ -144,6 +144,31 @@ fn a_mapping_goes_with_the_hosts_address() {
     assert_eq!(nat64.outbound(Tick(0), &settings, &HOST, flow), Ok(fixed));
 }
 
+/// A route may name a source that the host does not have (yet): nothing would ever come back to it,
+/// and every packet would get another mapping.
+#[test]
+fn an_address_that_is_not_the_hosts_hides_nobody() {
+    struct Elsewhere;
+    impl Host for Elsewhere {
+        fn is_local4(&self, addr: Ipv4Addr) -> bool {
+            addr == NEAR
+        }
+
+        fn source4(&self, _: Ipv4Addr) -> Option<Ipv4Addr> {
+            Some(FAR)
+        }
+
+        fn source6(&self, _: std::net::Ipv6Addr) -> Option<std::net::Ipv6Addr> {
+            None
+        }
+    }
+    let (mut nat64, settings) = (empty(), Settings::default());
+    let flow = out(Protocol::Udp, client(1, 5), server(1, 80), ACK);
+    let result = nat64.outbound(Tick(0), &settings, &Elsewhere, flow);
+    assert_eq!(reason(result), Counter::MaskDomainNotFound);
+    assert_eq!(nat64.table(Protocol::Udp).bib_count(), 0);
+}
+
 #[test]
 fn all_ports_of_the_address_are_tried() {
     let (mut nat64, settings) = (empty(), Settings::default());
