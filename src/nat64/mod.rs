@@ -255,6 +255,9 @@ impl Nat64 {
         };
         let deadline = now.after(length(settings, lifetime));
         self.begin(protocol, bib, flow.remote, state, lifetime, deadline)?;
+        if protocol == Protocol::Tcp {
+            self.opens.settle(flow.remote, v4);
+        }
         Ok(v4)
     }
 
@@ -326,6 +329,9 @@ impl Nat64 {
         self.admit(settings, client.addr)?;
         let (state, deadline) = (TcpState::V4Init, now.after(length(settings, lifetime)));
         self.begin(protocol, bib, remote, state, lifetime, deadline)?;
+        if tcp {
+            self.opens.settle(remote, v4);
+        }
         if lifetime == Lifetime::TcpIncomingSyn {
             self.opens.hold_session(v4, remote, packet);
             return Err(Refusal::drop(Counter::Type2pkt));

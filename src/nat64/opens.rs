@@ -65,6 +65,13 @@ impl Opens {
         Some(knock.packet)
     }
 
+    /// Forgets the packet of a source to an address that somebody got meanwhile.
+    pub(super) fn settle(&mut self, remote: Transport4, v4: Transport4) {
+        if self.target(remote) == Some(v4) {
+            self.take(remote);
+        }
+    }
+
     /// Takes the packets to addresses that nobody had and that `gone` chooses.
     pub(super) fn take_if(&mut self, gone: impl Fn(Transport4) -> bool) -> Vec<Box<[u8]>> {
         let chosen = self.unmapped.iter().filter(|(_, knock)| gone(knock.v4));

@@ -105,6 +105,27 @@ fn two_clients_cannot_get_one_address() {
     assert_ne!(syn(2), pool(61007));
 }
 
+/// What was held for nobody is not in vain once somebody has the address and the two are in touch,
+/// whoever spoke first.
+#[test]
+fn who_is_let_in_after_all_is_not_turned_away_later() {
+    let (mut nat64, settings) = (nat64(), Settings::default());
+    for host in 1..=4 {
+        knock(&mut nat64, 0, &settings, host, pool(61007));
+    }
+    let mut syn = |host| {
+        let flow = out(TCP, client(8, 5), server(host, 80), SYN);
+        nat64.outbound(Tick(1), &settings, &Nameless, flow)
+    };
+    assert_eq!(syn(1), Ok(pool(61007)));
+    assert_eq!(syn(2), Ok(pool(61007)));
+    let again = inc(TCP, server(3, 80), pool(61007), SYN);
+    assert_eq!(nat64.inbound(Tick(2), &settings, again), Ok(client(8, 5)));
+    assert_eq!(nat64.opens.len(), 1);
+    nat64.expire(Tick(6_000), &settings, 100);
+    assert_eq!(nat64.drain_unopened().len(), 1, "the fourth was in vain");
+}
+
 #[test]
 fn the_mark_decides_whether_the_address_may_be_had() {
     let (mut nat64, settings) = (nat64(), Settings::default());
