@@ -56,7 +56,7 @@ pub(super) fn probe(mode: Mode) -> Changes {
         let chain = Chain::new(c"probe", &table);
         changes.add(&chain, "probe chain");
         let mut rule = Rule::new(&chain);
-        queue(&mut rule, mode, (0, 2));
+        queue(&mut rule, mode, (0, 2), false);
         changes.add(&rule, format!("a rule that queues packets ({mode})"));
         changes.delete(&table, "probe table");
     }
@@ -216,19 +216,24 @@ impl<'a> Writer<'a> {
     /// Adds a rule for packets that an instance gets.
     pub(super) fn divert(&mut self, rule: Rule<'_>, label: &str, queues: (u16, u16), what: &str) {
         let about = format!("the rule of instance '{label}' for {what}");
-        self.queue(rule, label, queues, about);
+        self.queue(rule, label, queues, false, about);
     }
 
-    /// Adds a rule that queues packets.
-    pub(super) fn queue(
+    /// Adds a rule for packets that the daemon gets to see; while there is none, they pass.
+    pub(super) fn show(&mut self, rule: Rule<'_>, why: &str, queues: (u16, u16), about: String) {
+        self.queue(rule, why, queues, true, about);
+    }
+
+    fn queue(
         &mut self,
         mut rule: Rule<'_>,
         why: &str,
         queues: (u16, u16),
+        bypass: bool,
         about: String,
     ) {
         rule.add_expr(&Counter);
-        queue(&mut rule, self.mode, queues);
+        queue(&mut rule, self.mode, queues, bypass);
         comment(&mut rule, why);
         self.changes.add(&rule, about);
     }
@@ -309,10 +314,18 @@ pub(super) fn match_prefix6(rule: &mut Rule<'_>, prefix: Prefix6) {
     rule.add_expr(&Cmp::new(CmpOp::Eq, prefix.network()));
 }
 
-fn queue(rule: &mut Rule<'_>, mode: Mode, (first, total): (u16, u16)) {
+fn queue(rule: &mut Rule<'_>, mode: Mode, (first, total): (u16, u16), bypass: bool) {
     match mode {
-        Mode::Native => rule.add_expr(&Queue { first, total }),
-        Mode::Compat => rule.add_expr(&CompatQueue { first, total }),
+        Mode::Native => rule.add_expr(&Queue {
+            first,
+            total,
+            bypass,
+        }),
+        Mode::Compat => rule.add_expr(&CompatQueue {
+            first,
+            total,
+            bypass,
+        }),
     }
 }
 

@@ -44,11 +44,16 @@ unsafe impl NlMsg for OwnedTable<'_> {
 }
 
 /// `queue num FIRST-LAST`: to one of `total` queues, chosen by a hash that keeps the packets of
-/// two hosts in order. Without "bypass": packets are dropped while nobody reads the queue.
+/// two hosts in order.
 pub(super) struct Queue {
     pub(super) first: u16,
     pub(super) total: u16,
+    /// While nobody reads the queue, packets pass. Otherwise they are dropped then.
+    pub(super) bypass: bool,
 }
+
+/// `NFT_QUEUE_FLAG_BYPASS`, and `NFQ_FLAG_BYPASS` in linux/netfilter/xt_NFQUEUE.h.
+const BYPASS: u16 = 1;
 
 impl Expression for Queue {
     #[allow(unsafe_code)]
@@ -60,7 +65,10 @@ impl Expression for Queue {
         };
         set(sys::NFTNL_EXPR_QUEUE_NUM, self.first);
         set(sys::NFTNL_EXPR_QUEUE_TOTAL, self.total);
-        set(sys::NFTNL_EXPR_QUEUE_FLAGS, 0);
+        set(
+            sys::NFTNL_EXPR_QUEUE_FLAGS,
+            if self.bypass { BYPASS } else { 0 },
+        );
         expr
     }
 }
@@ -69,6 +77,8 @@ impl Expression for Queue {
 pub(super) struct CompatQueue {
     pub(super) first: u16,
     pub(super) total: u16,
+    /// As there.
+    pub(super) bypass: bool,
 }
 
 impl Expression for CompatQueue {
@@ -76,7 +86,8 @@ impl Expression for CompatQueue {
     fn to_expr(&self, _: &Rule<'_>) -> NonNull<nftnl_expr> {
         const REVISION: u32 = 3;
         // struct xt_NFQ_info_v3 (queuenum, queues_total, flags), padded to what XT_ALIGN demands.
-        let info = [self.first, self.total, 0, 0];
+        let flags = if self.bypass { BYPASS } else { 0 };
+        let info = [self.first, self.total, flags, 0];
         let expr = allocate(c"target");
         // Safety: `expr` is a live expression of the type the attributes are for. libnftnl copies
         // the name but keeps the information and frees it, hence memory of malloc's; the copy

@@ -21,7 +21,7 @@
 //! chain output       type filter hook output priority -300
 //!   to the TUN device        notrack
 //!   from programs            accept
-//!   ICMP errors              queue
+//!   ICMP errors              queue, or accept while nobody reads it
 //! chain defragment   no hook, never entered
 //!   tproxy                   switches defragmentation on
 //! ```
@@ -37,7 +37,10 @@
 //! A stateless translator has no addresses of its own, so the kernel's ICMP errors about packets
 //! that were reinjected (no route, Time Exceeded, Packet Too Big) go to hosts that do not speak
 //! their family. They are taken on their way out. What programs send is told apart by the user
-//! behind its socket: the kernel's sockets have none.
+//! behind its socket: the kernel's sockets have none. Most errors are about something else, the
+//! host's own programs or traffic that it forwards, and their senders need them whether there is
+//! a daemon or not; so these rules, unlike all others, let packets pass while nobody reads the
+//! queue.
 //!
 //! # Defragmentation
 //! A stateless translator must not put fragments together: others of them may take another way.

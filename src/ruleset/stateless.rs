@@ -139,6 +139,6 @@ pub(super) fn kernel_errors(writer: &mut Writer<'_>, queues: (u16, u16)) {
             rule.add_expr(&Cmp::new(CmpOp::Lte, max));
         }
         let about = format!("the rule for ICMP types {min} to {max}");
-        writer.queue(rule, KERNEL_ERRORS, queues, about);
+        writer.show(rule, KERNEL_ERRORS, queues, about);
     }
 }

@@ -68,6 +68,9 @@ survives() {
 	check "without the daemon nothing is translated" not ping_ok six $FOUR6
 	check "the gateway itself can be reached over IPv4" ping_ok four 192.0.2.1
 	check "and over IPv6" ping_ok six "$GW6"
+	check "it says that a port is closed, over IPv4" \
+		says '^3 3 0 192.0.2.1$' icmp_error four 192.0.2.1 9 40
+	check "and over IPv6" says "^1 4 0 $GW6_SHOWN\$" icmp_error six "$GW6" 9 40
 	must "the daemon starts again" daemon_start
 	check "pings go on after a restart" wait "$ping"
 	check "from the other side, too" ping_ok four $SIX4
