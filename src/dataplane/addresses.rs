@@ -33,11 +33,11 @@ pub struct Addresses {
     sources: Mutex<Sources>,
 }
 
-/// Both ascending.
+/// All ascending.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Local {
-    /// With the directed broadcast addresses.
     v4: Vec<Ipv4Addr>,
+    broadcasts: Vec<Ipv4Addr>,
     v6: Vec<Ipv6Addr>,
 }
 
@@ -92,9 +92,14 @@ impl Addresses {
         Ok(changed)
     }
 
-    /// IPv4 addresses of interfaces and directed broadcast addresses, ascending.
-    pub fn local4(&self) -> Vec<Ipv4Addr> {
+    /// IPv4 addresses of interfaces, ascending.
+    pub fn addresses4(&self) -> Vec<Ipv4Addr> {
         self.local().v4.clone()
+    }
+
+    /// Directed broadcast addresses of interfaces, ascending.
+    pub fn broadcasts4(&self) -> Vec<Ipv4Addr> {
+        self.local().broadcasts.clone()
     }
 
     /// IPv6 addresses of interfaces, ascending.
@@ -113,8 +118,12 @@ impl Addresses {
 }
 
 impl Host for Addresses {
-    fn is_local4(&self, addr: Ipv4Addr) -> bool {
+    fn has_address4(&self, addr: Ipv4Addr) -> bool {
         self.local().v4.binary_search(&addr).is_ok()
+    }
+
+    fn has_broadcast4(&self, addr: Ipv4Addr) -> bool {
+        self.local().broadcasts.binary_search(&addr).is_ok()
     }
 
     fn source4(&self, towards: Ipv4Addr) -> Option<Ipv4Addr> {
@@ -142,15 +151,18 @@ impl Local {
                     // RFC 3021: with 31 bits, both addresses are those of hosts.
                     if address.prefix_len < 31 {
                         let hosts = u32::MAX >> address.prefix_len;
-                        this.v4.push(Ipv4Addr::from(u32::from(network) | hosts));
+                        let broadcast = u32::from(network) | hosts;
+                        this.broadcasts.push(broadcast.into());
                     }
                 }
                 (IpAddr::V6(local), _) => this.v6.push(local),
                 (IpAddr::V4(_), IpAddr::V6(_)) => {}
             }
         }
-        this.v4.sort_unstable();
-        this.v4.dedup();
+        for list in [&mut this.v4, &mut this.broadcasts] {
+            list.sort_unstable();
+            list.dedup();
+        }
         this.v6.sort_unstable();
         this.v6.dedup();
         this
@@ -272,20 +284,17 @@ mod tests {
             address("192.0.2.1", "192.0.2.1", 30),
             address("2001:db8::1", "2001:db8::1", 64),
         ]);
-        let shown: Vec<_> = local.v4.iter().map(ToString::to_string).collect();
+        let shown = |list: &[Ipv4Addr]| {
+            let list = list.iter().map(ToString::to_string);
+            list.collect::<Vec<_>>().join(" ")
+        };
         assert_eq!(
-            shown,
-            [
-                "0.0.0.1",
-                "10.0.0.1",
-                "10.9.255.255",
-                "192.0.2.1",
-                "192.0.2.2",
-                "192.0.2.3",
-                "192.0.2.33",
-                "192.0.2.63",
-                "255.255.255.255",
-            ]
+            shown(&local.v4),
+            "0.0.0.1 10.0.0.1 192.0.2.1 192.0.2.2 192.0.2.33"
+        );
+        assert_eq!(
+            shown(&local.broadcasts),
+            "10.9.255.255 192.0.2.3 192.0.2.63 255.255.255.255"
         );
         assert_eq!(local.v6, ["2001:db8::1".parse::<Ipv6Addr>().unwrap()]);
     }

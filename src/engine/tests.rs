@@ -512,8 +512,12 @@ fn a_client_that_opens_a_connection_to_another_in_vain_is_told_in_its_language()
 struct OneAddress;
 
 impl Host for OneAddress {
-    fn is_local4(&self, addr: Ipv4Addr) -> bool {
+    fn has_address4(&self, addr: Ipv4Addr) -> bool {
         addr == POOL4
+    }
+
+    fn has_broadcast4(&self, _: Ipv4Addr) -> bool {
+        false
     }
 
     fn source4(&self, _: Ipv4Addr) -> Option<Ipv4Addr> {

@@ -9,8 +9,12 @@ use crate::model::EamRow;
 struct Router;
 
 impl Host for Router {
-    fn is_local4(&self, addr: Ipv4Addr) -> bool {
+    fn has_address4(&self, addr: Ipv4Addr) -> bool {
         addr == Ipv4Addr::new(203, 0, 113, 1)
+    }
+
+    fn has_broadcast4(&self, _: Ipv4Addr) -> bool {
+        false
     }
 
     fn source4(&self, _: Ipv4Addr) -> Option<Ipv4Addr> {

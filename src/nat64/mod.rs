@@ -192,7 +192,7 @@ impl Nat64 {
     /// Whether an address has transport addresses that clients are hidden behind.
     pub fn covers_address(&self, host: &dyn Host, addr: Ipv4Addr) -> bool {
         if self.pool4.is_empty() {
-            !addr.is_loopback() && host.is_local4(addr)
+            !addr.is_loopback() && host.has_address4(addr)
         } else {
             self.pool4.has_address(addr)
         }

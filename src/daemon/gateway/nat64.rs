@@ -62,7 +62,7 @@ impl Gateway {
         if force || protocol == Protocol::Icmp {
             return Ok(());
         }
-        let own = self.traffic.host.local4();
+        let own = self.traffic.host.addresses4();
         match (
             own.iter().find(|a| prefix.contains(**a)),
             dataplane::ephemeral_ports(),

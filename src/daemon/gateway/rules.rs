@@ -68,7 +68,7 @@ impl Gateway {
             }
             if nat64.pool4().is_empty() {
                 // Its own addresses stand for clients.
-                pool4.extend(own(&rules.local4).flat_map(|prefix| {
+                pool4.extend(own(&self.traffic.host).flat_map(|prefix| {
                     Protocol::ALL.map(|protocol| Pool4Match {
                         protocol,
                         prefix,
@@ -157,15 +157,18 @@ struct Routes {
 
 /// What is never translated, because it is this host's or never leaves its link.
 fn local4(host: &Addresses) -> Vec<Prefix4> {
-    let own = host.local4().into_iter();
+    let (own, broadcasts) = (host.addresses4(), host.broadcasts4());
+    let own = own.into_iter().chain(broadcasts);
     let own = own.filter_map(|addr| Prefix4::new(addr, 32).ok());
     SCOPED4.into_iter().chain(own).collect()
 }
 
-/// The addresses among those of [`local4`] that the host can be reached by from elsewhere.
-fn own(local4: &[Prefix4]) -> impl Iterator<Item = Prefix4> + '_ {
-    let far = |prefix: &&Prefix4| SCOPED4.iter().all(|scoped| !scoped.intersects(prefix));
-    local4.iter().filter(far).copied()
+/// The addresses that the host can be reached by from elsewhere.
+fn own(host: &Addresses) -> impl Iterator<Item = Prefix4> + use<> {
+    let far = |prefix: &Prefix4| SCOPED4.iter().all(|scoped| !scoped.intersects(prefix));
+    let own = host.addresses4().into_iter();
+    own.filter_map(|addr| Prefix4::new(addr, 32).ok())
+        .filter(far)
 }
 
 /// The fewest prefixes that cover a run of addresses exactly.

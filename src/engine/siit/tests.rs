@@ -33,8 +33,12 @@ struct Gateway {
 }
 
 impl Host for Gateway {
-    fn is_local4(&self, addr: Ipv4Addr) -> bool {
+    fn has_address4(&self, addr: Ipv4Addr) -> bool {
         addr == OWN4
+    }
+
+    fn has_broadcast4(&self, _: Ipv4Addr) -> bool {
+        false
     }
 
     fn source4(&self, _: Ipv4Addr) -> Option<Ipv4Addr> {

@@ -10,8 +10,12 @@ struct TwoLinks {
 }
 
 impl Host for TwoLinks {
-    fn is_local4(&self, addr: Ipv4Addr) -> bool {
+    fn has_address4(&self, addr: Ipv4Addr) -> bool {
         addr.is_loopback() || addr == self.near || Some(addr) == self.far
+    }
+
+    fn has_broadcast4(&self, addr: Ipv4Addr) -> bool {
+        addr == Ipv4Addr::new(192, 0, 2, 255)
     }
 
     fn source4(&self, towards: Ipv4Addr) -> Option<Ipv4Addr> {
@@ -78,6 +82,7 @@ fn only_upper_ports_of_the_hosts_addresses_are_ours() {
         (NEAR, 22, false),
         (Ipv4Addr::LOCALHOST, 61_001, false),
         (Ipv4Addr::new(192, 0, 2, 9), 61_001, false),
+        (Ipv4Addr::new(192, 0, 2, 255), 61_001, false),
     ] {
         let v4 = Transport4::new(addr, port);
         assert_eq!(nat64.covers(&HOST, tcp, v4), expected, "{v4}");
@@ -150,8 +155,12 @@ fn a_mapping_goes_with_the_hosts_address() {
 fn an_address_that_is_not_the_hosts_hides_nobody() {
     struct Elsewhere;
     impl Host for Elsewhere {
-        fn is_local4(&self, addr: Ipv4Addr) -> bool {
+        fn has_address4(&self, addr: Ipv4Addr) -> bool {
             addr == NEAR
+        }
+
+        fn has_broadcast4(&self, _: Ipv4Addr) -> bool {
+            false
         }
 
         fn source4(&self, _: Ipv4Addr) -> Option<Ipv4Addr> {
