@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use crate::model::control::{Command, Failure, REQUEST_MAX, Reply, Request, SOCKET, VERSION};
 
@@ -48,7 +49,7 @@ pub fn holder() -> Option<i32> {
     Some(peer.pid.as_raw_nonzero().get())
 }
 
-/// Serves until the future is dropped.
+/// Serves until the future is dropped, and hangs up on everybody then.
 ///
 /// # Errors
 /// The listener cannot be used at all.
@@ -57,7 +58,9 @@ pub async fn serve(listener: unix::UnixListener, service: Arc<dyn Service>) -> i
     let admins = group_id(ADMIN_GROUP);
     let admin_seats = Arc::new(Semaphore::new(CONNECTIONS));
     let guest_seats = Arc::new(Semaphore::new(GUESTS));
+    let mut talks = JoinSet::new();
     loop {
+        while talks.try_join_next().is_some() {}
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -69,7 +72,7 @@ pub async fn serve(listener: unix::UnixListener, service: Arc<dyn Service>) -> i
         let admin = is_admin(&stream, admins);
         let seats = Arc::clone(if admin { &admin_seats } else { &guest_seats });
         let service = Arc::clone(&service);
-        tokio::spawn(async move {
+        talks.spawn(async move {
             let result = if admin {
                 let _seat = seats.acquire_owned().await;
                 converse(stream, service, true).await

@@ -227,9 +227,9 @@ fn serve(
     runtime: Runtime,
     [mut terminate, mut interrupt, mut hangup]: [Signal; 3],
 ) -> anyhow::Result<()> {
+    let service = Arc::clone(gateway) as Arc<dyn control::Service>;
+    let mut serve = Box::pin(control::serve(listener, service));
     let result = runtime.block_on(async {
-        let serve = control::serve(listener, Arc::clone(gateway) as Arc<dyn control::Service>);
-        tokio::pin!(serve);
         let mut chores = tokio::time::interval(CHORES_EVERY);
         let rules = ruleset::Watch::open()?;
         let mut rules_changed = watch("tylo-rules", move || rules.wait())?;
@@ -280,7 +280,10 @@ fn serve(
         runtime.block_on(async { tokio::time::sleep(FAREWELL).await });
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    // Requests under way may finish, but none holds up the end for long.
+    // Requests under way may finish, but none holds up the end for long, least of all one whose
+    // asker does not read the answer.
+    drop(serve);
+    runtime.block_on(async { tokio::time::sleep(HANG_UP).await });
     runtime.shutdown_timeout(Duration::from_secs(5));
     result
 }
@@ -361,6 +364,9 @@ fn complain(error: &anyhow::Error) {
     // There is nowhere left to complain about standard error.
     let _ = writeln!(io::stderr(), "tylod{text}");
 }
+
+/// Time to hang up.
+const HANG_UP: Duration = Duration::from_millis(10);
 
 /// How long a stop waits for those who follow sessions to be told.
 const FAREWELL: Duration = Duration::from_millis(100);

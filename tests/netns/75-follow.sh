@@ -97,6 +97,8 @@ check "having read a row" row first '^ICMP,'
 
 check "room for many" jool pool4 add --udp 192.0.2.0/24 1024-65535
 for ((i = 1; i <= 8; i++)); do ip -n "$PREFIX-client" addr add "2001:db8:6::1:$i/64" dev c0 nodad; done
+no_pings() { [ -z "$(jool session display --icmp --csv --no-headers)" ]; }
+check "the pings are over" within 10 no_pings
 follows quick --events
 follows stopped --events
 stopped=$FOLLOWER
@@ -136,6 +138,11 @@ check "who followed it ends, with a status" ends_with 3 "$stopped"
 check "and is told why" grep -q "^Error: instance 'default' was removed$" "$WORK/stopped.notes"
 check "nothing is left to follow" rejects gw "$BIN/jool" session follow
 check "a new instance is accepted" configure
+check "with room for many" jool pool4 add --udp 192.0.2.0/24 1024-65535
+follows stuck
+stuck=$FOLLOWER
+kill -STOP "$stuck"
+check "a stopped follower is behind" client $PYTHON "$HERE/udp.py" many $SERVER6 9 50000
 follows last
 last=$FOLLOWER
 started=$EPOCHSECONDS
@@ -143,3 +150,5 @@ check "the daemon stops" daemon_stop
 check "at once" between $((EPOCHSECONDS - started)) 0 3
 check "the follower ends" ends_with 108 "$last"
 check "and is told why" grep -q '^Error: tylod was stopped$' "$WORK/last.notes"
+kill -CONT "$stuck"
+check "so does the one that was behind" ends_within 5 "$stuck"
