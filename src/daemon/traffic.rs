@@ -549,6 +549,8 @@ mod tests {
 
         let about = udp([7, 8], b"too long").over6(C6, A6);
         let complaint = icmp(2, 0, [0, 0, 5, 0], &about).over6(A6, C6);
+        let asked = udp([7, 8], b"too long").over4(C4, A4);
+        assert_eq!(verdict(&traffic, 2, &asked, false), Verdict::Taken);
         // In the queue of the first instance, which does not know the addresses.
         assert_eq!(verdict(&traffic, 1, &complaint, true), Verdict::Taken);
         assert_eq!(verdict(&traffic, 1, &complaint, false), Verdict::Accept);

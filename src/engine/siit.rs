@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use siphasher::sip::SipHasher13;
 
+use self::sent::Sent;
 use super::{Env, destination4, destination6, source6};
 use crate::base::counters::Counter;
 use crate::map::{Role, Siit, Untranslatable};
@@ -15,10 +16,13 @@ use crate::wire::output::Output;
 use crate::wire::{Inner, L4, Packet4, Packet6, Refusal};
 use crate::xlat::{self, Plan, Rewrite, Rules};
 
+mod sent;
+
 /// What an SIIT instance has besides settings and counters.
 pub(super) struct Stateless {
     pub(super) siit: Siit,
     random: Random,
+    sent: Sent,
     /// Holds a packet between the two passes of a hairpin.
     scratch: Vec<u8>,
 }
@@ -44,6 +48,7 @@ impl Stateless {
         Self {
             siit: Siit::default(),
             random: Random { key, drawn: 0 },
+            sent: Sent::new(),
             scratch: Vec::new(),
         }
     }
@@ -70,6 +75,9 @@ impl Stateless {
         }
         let (src, inner, hairpin) = if let L4::Error { inner, .. } = &packet.l4 {
             // First what it is about: the host's own errors about others are none of ours.
+            if env.meta.from_host && !self.sent.has6(inner.src, inner.dst) {
+                return Err(SRC6);
+            }
             let (inner, rule) = self.inner4(env, inner)?;
             let src = self.error_source4(env, &packet, dst)?;
             // An error goes to the source of what it quotes (RFC 4443 section 3). One that does not
@@ -92,6 +100,7 @@ impl Stateless {
         if hairpin {
             return self.hairpin(env, first, out);
         }
+        self.sent.note4(src, dst);
         Ok(())
     }
 
@@ -121,6 +130,9 @@ impl Stateless {
         let dst = self.end4(env, dst, true).map_err(|_| DST4)?;
         let packet = Packet4::parse(bytes)?;
         let (src, inner) = if let L4::Error { inner, .. } = &packet.l4 {
+            if env.meta.from_host && !self.sent.has4(inner.src, inner.dst) {
+                return Err(SRC4);
+            }
             let rewrite = self.inner6(pass, env, inner)?;
             let src = self.error_source6(pass, env, &packet, inner, dst)?;
             (src, Some(rewrite))
@@ -135,7 +147,9 @@ impl Stateless {
             outer: rewrite(src, dst),
             inner,
         };
-        xlat::four_to_six(&packet, &plan, &rules(env), out)
+        xlat::four_to_six(&packet, &plan, &rules(env), out)?;
+        self.sent.note6(src, dst);
+        Ok(())
     }
 
     /// Why a packet to a host in the table goes no further that cannot be read. Such a host talks

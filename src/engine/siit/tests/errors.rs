@@ -89,12 +89,12 @@ fn what_the_host_says_about_itself_needs_no_source() {
     let about = udp([1, 2], b"").over4(A4, OWN4);
     rig.leave(
         &icmp(3, 3, [0; 4], &about).over4(OWN4, A4),
-        Counter::FourSixDst,
+        Counter::FourSixSrc,
     );
     let about = udp([1, 2], b"").over6(B6, OWN6);
     rig.leave(
         &icmp(1, 4, [0; 4], &about).over6(OWN6, B6),
-        Counter::SixFourSrc,
+        Counter::SixFourDst,
     );
 }
 
@@ -171,6 +171,15 @@ fn borrowed_addresses_depend_on_the_key() {
 #[test]
 fn of_what_the_host_sends_only_errors_are_translated() {
     let mut rig = Rig::new();
+    rig.from_host = true;
+    // About packets that went by without being translated.
+    rig.leave(&error4(OWN4), Counter::FourSixSrc);
+    rig.leave(&error6(OWN6), Counter::SixFourDst);
+    rig.from_host = false;
+    let asked = rig.translate(&udp([4000, 53], b"question").over6(A6, B6));
+    assert_eq!(ends4(&asked), (A4, B4));
+    let answered = rig.translate(&udp([53, 4000], b"answer").over4(B4, A4));
+    assert_eq!(ends6(&answered), (B6, A6));
     rig.from_host = true;
     let error = rig.translate(&error4(OWN4));
     assert_eq!(ends6(&error), (rig.pool(OWN4), A6));
