@@ -512,6 +512,9 @@ fn rules(gateway: &Netns, list: &str) -> Vec<String> {
             // nft shows this of an iptables target only where iptables' extensions are installed.
             if let Some(at) = words.iter().position(|word| *word == "queue") {
                 words.drain(at..at + 3);
+                if words.get(at) == Some(&"bypass") {
+                    words.remove(at);
+                }
             }
             words.join(" ")
         })
