@@ -28,7 +28,7 @@ use self::gateway::Gateway;
 use self::log::Log;
 use self::traffic::Traffic;
 use crate::control;
-use crate::dataplane::{self, AddressWatch, Addresses, Dataplane};
+use crate::dataplane::{self, Addresses, Dataplane, NetworkWatch};
 use crate::ruleset;
 use crate::store::{Clock, Store};
 
@@ -233,10 +233,10 @@ fn serve(
         let mut chores = tokio::time::interval(CHORES_EVERY);
         let rules = ruleset::Watch::open()?;
         let mut rules_changed = watch("tylo-rules", move || rules.wait())?;
-        let addresses = AddressWatch::open()?;
-        let mut addresses_changed = watch("tylo-addresses", move || addresses.wait())?;
-        // They may have changed since they were asked for.
-        gateway.guard_addresses();
+        let network = NetworkWatch::open()?;
+        let mut network_changed = watch("tylo-network", move || network.wait())?;
+        // Addresses may have changed since they were asked for.
+        gateway.guard_network();
         let mut mended = None;
         tracing::info!(
             state_dir = %options.state_dir.display(),
@@ -256,9 +256,9 @@ fn serve(
                     let gateway = Arc::clone(gateway);
                     tokio::task::spawn_blocking(move || gateway.guard_rules()).await?;
                 }
-                Some(()) = addresses_changed.recv() => {
+                Some(()) = network_changed.recv() => {
                     let gateway = Arc::clone(gateway);
-                    tokio::task::spawn_blocking(move || gateway.guard_addresses()).await?;
+                    tokio::task::spawn_blocking(move || gateway.guard_network()).await?;
                 }
                 _ = chores.tick() => {
                     if let Some(what) = gateway.dataplane.failed() {

@@ -208,18 +208,28 @@ impl Sources {
     }
 }
 
-/// Hears when addresses come and go in the network namespace it was opened in. Open it before
-/// [`Addresses`], so that nothing gets lost in between.
+/// Hears when addresses, devices and policy routing rules come and go in the network namespace it
+/// was opened in. Open it before [`Addresses`], so that nothing gets lost in between.
+///
+/// Routes go with their device, even when it is only down for a moment; and whoever sets up
+/// policy routing may begin with `ip rule flush`.
 #[derive(Debug)]
-pub struct AddressWatch(OwnedFd);
+pub struct NetworkWatch(OwnedFd);
 
-impl AddressWatch {
+impl NetworkWatch {
     /// Begins to listen.
     ///
     /// # Errors
     /// When no netlink socket can be had.
     pub fn open() -> Result<Self, Error> {
-        let groups = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+        let groups = [
+            libc::RTNLGRP_LINK,
+            libc::RTNLGRP_IPV4_IFADDR,
+            libc::RTNLGRP_IPV6_IFADDR,
+            libc::RTNLGRP_IPV4_RULE,
+            libc::RTNLGRP_IPV6_RULE,
+        ];
+        let groups = groups.iter().fold(0, |all, group| all | 1 << (group - 1));
         let open = || -> io::Result<OwnedFd> {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             // The protocol 0 is that of routes, links and addresses.
@@ -229,7 +239,7 @@ impl AddressWatch {
         };
         open()
             .map(Self)
-            .map_err(Error::system("listen to changes of addresses"))
+            .map_err(Error::system("listen to changes of the network"))
     }
 
     /// Waits for changes, a second at most; says whether there were any. Which ones is not looked

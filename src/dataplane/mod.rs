@@ -33,7 +33,7 @@ mod sys;
 mod tun;
 mod worker;
 
-pub use self::addresses::{AddressWatch, Addresses, ephemeral_ports};
+pub use self::addresses::{Addresses, NetworkWatch, ephemeral_ports};
 pub use self::routes::{ROUTE_PROTOCOL, remove_rules, set_routes};
 
 /// How a [`Dataplane`] is set up.

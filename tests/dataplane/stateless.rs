@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tylo::base::host::Host as _;
-use tylo::dataplane::{AddressWatch, Addresses, Source, remove_rules, set_routes};
+use tylo::dataplane::{Addresses, NetworkWatch, Source, remove_rules, set_routes};
 
 use super::lab::{Lab, STATELESS, Seen, address, checksum, receive, socket, squeeze};
 use super::netns::{Netns, privileged, wait};
@@ -166,7 +166,7 @@ fn addresses_are_those_of_the_namespace() {
     let dataplane = lab.start();
     let (addresses, watch) = lab
         .gateway
-        .enter(|| (Addresses::open().unwrap(), AddressWatch::open().unwrap()));
+        .enter(|| (Addresses::open().unwrap(), NetworkWatch::open().unwrap()));
     let shown = |list: Vec<Ipv4Addr>| {
         let list = list.iter().map(Ipv4Addr::to_string);
         list.collect::<Vec<_>>().join(" ")
@@ -210,6 +210,15 @@ fn addresses_are_those_of_the_namespace() {
     wait("the announcement", || watch.wait());
     assert!(lab.gateway.enter(|| addresses.refresh()).unwrap());
     assert!(!addresses.is_local4([192, 0, 2, 1].into()));
+    while watch.wait() {}
+    for change in [
+        "ip rule add pref 7 lookup main",
+        "ip -6 rule add pref 7 lookup main",
+        "ip link set tylo0 down",
+    ] {
+        lab.gateway.sh(change);
+        wait(change, || watch.wait());
+    }
     drop(dataplane);
 }
 

@@ -23,8 +23,10 @@ configuration() {
 # Rules and routes, without what counts or expires.
 in_force() {
 	gw nft list ruleset 2>/dev/null | sed 's/packets [0-9]* bytes [0-9]*//' || return
-	gw ip route show proto 164 || return
-	gw ip -6 route show proto 164
+	gw ip route show table all proto 164 || return
+	gw ip -6 route show table all proto 164 || return
+	gw ip rule | grep 'proto 164' || return
+	gw ip -6 rule | grep 'proto 164'
 }
 
 write_file() { # NAME TOS
@@ -152,6 +154,20 @@ check "rules follow" within 5 gw sh -c 'nft list ruleset 2>/dev/null | grep -q 1
 check "the gateway itself answers" ping_ok server 198.18.0.7
 gw ip addr del 198.18.0.7/32 dev g4
 check "until it is gone" within 5 gw sh -c '! nft list ruleset 2>/dev/null | grep -q 198.18.0.7'
+
+echo "--- routes and policy rules that somebody removed come back"
+gw ip link set tylo0 down
+gw ip link set tylo0 up
+check "after the device was down" within 5 unchanged "$WORK/in-force" in_force
+gw ip rule flush
+gw ip rule add pref 32766 lookup main
+check "after a flush of the policy rules" within 5 unchanged "$WORK/in-force" in_force
+gw ip -6 rule del pref 32800
+check "after one was deleted" within 5 unchanged "$WORK/in-force" in_force
+gw nft flush ruleset
+gw nft delete table ip tylo 2>/dev/null || true
+check "and rules, as ever" within 5 unchanged "$WORK/in-force" in_force
+check "both translate" works
 
 echo "--- the file in force"
 check "it is accepted" siit file handle "$WORK/other.json"

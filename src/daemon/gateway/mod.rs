@@ -13,7 +13,7 @@ use crate::model::control::Failure;
 use crate::model::settings::{Settings, Value};
 use crate::model::{Flavour, Framework, INSTANCE_NAME_MAX};
 use crate::nat64::Nat64;
-use crate::ruleset::{Keeper, Mode};
+use crate::ruleset::{Keeper, Mode, Ruleset};
 use crate::store::journal::Config;
 use crate::store::{self, InstanceId};
 
@@ -35,6 +35,7 @@ pub(super) struct Gateway {
     rules: Keeper,
     tun: String,
     track: bool,
+    installed: Mutex<Option<Ruleset>>,
     /// Held while the configuration changes; the next instance's number.
     next: Mutex<i64>,
 }
@@ -57,6 +58,7 @@ impl Gateway {
             rules,
             tun,
             track,
+            installed: Mutex::default(),
             next: Mutex::new(next.unwrap_or(0).saturating_add(1)),
         })
     }

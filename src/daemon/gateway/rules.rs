@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What the kernel is told about the instances: rules and routes.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use super::{Gateway, system};
 use crate::base::Protocol;
 use crate::base::prefix::{Prefix4, Prefix6, SCOPED4};
@@ -12,7 +14,8 @@ use crate::nat64::pool4::HOST_PORTS;
 use crate::ruleset::{self, Divert, Pool4Match, Ruleset, Stateless};
 
 impl Gateway {
-    /// Puts rules and routes for all instances into force.
+    /// Puts rules and routes for all instances into force. Rules that are in force already stay as
+    /// they are: to replace large sets takes its time.
     pub(in crate::daemon) fn install(&self) -> Result<(), Failure> {
         let host = &self.traffic.host;
         let mut rules = Ruleset {
@@ -38,7 +41,21 @@ impl Gateway {
         }
         dataplane::set_routes(&self.tun, &routes.pool6, &routes.pool4, routes.last_resort)
             .map_err(system)?;
-        self.rules.install(self.mode, &rules).map_err(system)
+        let mut installed = self.installed();
+        if installed.as_ref() != Some(&rules) {
+            // Whether it was in force before a failure is not known for sure.
+            *installed = None;
+            self.rules.install(self.mode, &rules).map_err(system)?;
+            *installed = Some(rules);
+        }
+        Ok(())
+    }
+
+    /// The rules in force, as far as known.
+    fn installed(&self) -> MutexGuard<'_, Option<Ruleset>> {
+        self.installed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds what one instance needs.
@@ -105,17 +122,16 @@ impl Gateway {
         Ok(())
     }
 
-    /// Looks whether the host got or lost addresses: those are not translated.
-    pub(in crate::daemon) fn guard_addresses(&self) {
+    /// Looks whether the host got or lost addresses, which are not translated, and puts routes
+    /// back that went with a device.
+    pub(in crate::daemon) fn guard_network(&self) {
         let _next = self.exclusive();
         match self.traffic.host.refresh() {
             Ok(false) => {}
-            Ok(true) => {
-                tracing::debug!("the addresses of this host changed");
-                self.reinstall();
-            }
+            Ok(true) => tracing::debug!("the addresses of this host changed"),
             Err(error) => tracing::error!(%error, "cannot tell the addresses of this host"),
         }
+        self.reinstall();
     }
 
     /// Puts the rules back if somebody took them away: reloading a firewall often begins with
@@ -127,6 +143,7 @@ impl Gateway {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!("somebody removed the rules; putting them back");
+                *self.installed() = None;
                 self.reinstall();
             }
             Err(error) => tracing::error!(%error, "cannot tell whether the rules are in force"),
