@@ -178,7 +178,13 @@ fn run(options: &Options) -> anyhow::Result<()> {
         .and_then(|()| Ok(gateway.install()?));
     if let Err(error) = started {
         // Rules that a killed daemon left behind keep packets from leaking; they stay as found.
-        if let Err(error) = halt(gateway, found) {
+        let tidied = if found {
+            Ok(())
+        } else {
+            dataplane::remove_rules()
+        };
+        let halted = halt(gateway, found);
+        if let Err(error) = tidied.map_err(anyhow::Error::from).and(halted) {
             tracing::error!("{error:#}");
         }
         return Err(error);

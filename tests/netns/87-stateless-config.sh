@@ -174,3 +174,18 @@ check "it is accepted" siit file handle "$WORK/other.json"
 check "what it leaves out is gone" equal "$(siit denylist4 display --csv --no-headers)" ""
 check "and so is the old mapping" not ping_ok server $MAPPED
 check "NAT64 is as it was" ping_ok client $SERVER6
+
+echo "--- a start that fails when the rules are to be put in force"
+must "the daemon stops" daemon_stop
+mkfifo "$WORK/owner.pipe"
+exec 7<>"$WORK/owner.pipe"
+# What runs in the background has no input but what it opens itself.
+spawn gw sh -c 'exec nft -i <"$0"' "$WORK/owner.pipe" >"$WORK/owner.out" 2>&1
+echo 'add table inet tylo { flags owner; }' >&7
+must "somebody else has tables of our name" within 5 gw nft list table inet tylo
+network_state >"$WORK/before"
+check "it does fail" rejects gw tylod --state-dir "$STATE"
+check "and says why" grep -q 'no right to change nftables rules' "$WORK/reject.out"
+check "and leaves nothing behind" unchanged "$WORK/before" network_state
+end "$SPAWNED"
+exec 7>&-
