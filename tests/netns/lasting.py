@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Connections that must outlive the daemon, and others that come and go.
+
+lasting.py serve PORT                             answers every line with it and who sent it
+lasting.py hold ADDRESS PORT DIRECTORY NUMBER     keeps NUMBER connections, every other one idle, and
+                                                  opens one more every half second
+lasting.py churn ADDRESS PORT                     short connections, 20 at a time, without end
+
+hold makes DIRECTORY/lasting.open when all are open and goes on until DIRECTORY/lasting.end is there;
+then it asks once more on each connection. It fails when one broke, unless that was opened in the
+moment before a kill: DIRECTORY/kills has their times, in seconds since 1970.
+"""
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import time
+
+PATIENCE = 300  # seconds for one answer; the daemon may be killed many times meanwhile
+# What meets a dead daemon several times in a row would wait minutes for the next attempt. Linux has
+# this since 6.15; with older kernels, many kills may look like broken connections.
+TCP_RTO_MAX_MS, LONGEST = 44, 2_000
+# What was opened so shortly before a kill may be lost: 10 ms until the commit begins, and as much as
+# a busy machine needs to come to it.
+MOMENT = 0.25
+MOST = 150
+
+
+def persistent(writer):
+    with contextlib.suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS, LONGEST)
+
+
+async def serve(port):
+    async def answer(reader, writer):
+        persistent(writer)
+        host, number = writer.get_extra_info("peername")[:2]
+        try:
+            while line := await reader.readline():
+                writer.write(line.strip() + f" {host} {number}\n".encode())
+                await writer.drain()
+        except OSError:
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(answer, "0.0.0.0", port, backlog=1000)
+    await server.serve_forever()
+
+
+async def ask(reader, writer, text):
+    writer.write(text.encode() + b"\n")
+    answer = (await asyncio.wait_for(reader.readline(), PATIENCE)).decode().split()
+    if answer[:1] != [text]:
+        raise OSError(f"asked {text}, was told {answer}")
+    return tuple(answer[1:])
+
+
+class Lasting:
+    """One connection; `broken` says what happened to it."""
+
+    def __init__(self, number):
+        self.number, self.opened, self.broken, self.peer, self.asked = number, None, None, None, 0
+
+    async def run(self, address, port, ready, end):
+        try:
+            # One that is not open yet may be lost in any way; it is tried again.
+            while self.opened is None:
+                try:
+                    reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 5)
+                    self.opened = time.time()
+                except (OSError, asyncio.TimeoutError):
+                    continue
+            persistent(writer)
+            ready()
+            while not end():
+                if self.number % 2 == 0:
+                    await self.ask(reader, writer)
+                await asyncio.sleep(0.05)
+            await self.ask(reader, writer)
+            writer.close()
+        except (OSError, asyncio.TimeoutError) as error:
+            self.broken = repr(error)
+
+    async def ask(self, reader, writer):
+        self.asked += 1
+        peer = await ask(reader, writer, f"{self.number}.{self.asked}")
+        if self.peer not in (None, peer):
+            raise OSError(f"was {self.peer}, is {peer}")
+        self.peer = peer
+
+
+async def hold(address, port, directory, number):
+    opened = 0
+
+    def ready():
+        nonlocal opened
+        opened += 1
+        if opened == number:
+            open(directory + "/lasting.open", "w").close()
+
+    def end():
+        return os.path.exists(directory + "/lasting.end")
+
+    all_ = [Lasting(i) for i in range(number)]
+    tasks = [asyncio.create_task(each.run(address, port, ready, end)) for each in all_]
+    while not end():
+        await asyncio.sleep(0.5)
+        if opened >= number and len(all_) < MOST:
+            all_.append(Lasting(len(all_)))
+            tasks.append(asyncio.create_task(all_[-1].run(address, port, ready, end)))
+    # The youngest may not be open yet.
+    await asyncio.wait(tasks, timeout=PATIENCE + 10)
+
+    with open(directory + "/kills") as file:
+        kills = [float(line) for line in file]
+    failed = 0
+    for each in all_:
+        if each.opened is None or not each.broken:
+            continue
+        excused = any(each.opened - MOMENT <= kill <= each.opened + MOMENT for kill in kills)
+        print(each.number, "excused" if excused else "FAILED", each.opened, each.broken)
+        failed += not excused
+    open_ = [each for each in all_ if each.opened and not each.broken]
+    peers = {each.peer for each in open_}
+    print(f"{len(all_)} connections, {len(open_)} whole, {sum(e.asked for e in all_)} answers, "
+          f"{failed} broken, {len(kills)} kills")
+    sys.exit(failed > 0 or len(peers) != len(open_) or len(open_) < number)
+
+
+async def churn(address, port):
+    async def one():
+        while True:
+            try:
+                reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 1)
+                await asyncio.wait_for(ask(reader, writer, "x"), 1)
+                writer.close()
+            except (OSError, asyncio.TimeoutError):
+                pass
+            await asyncio.sleep(0.02)
+
+    await asyncio.gather(*(one() for _ in range(20)))
+
+
+what, *rest = sys.argv[1:]
+if what == "serve":
+    asyncio.run(serve(int(rest[0])))
+elif what == "hold":
+    asyncio.run(hold(rest[0], int(rest[1]), rest[2], int(rest[3])))
+else:
+    asyncio.run(churn(rest[0], int(rest[1])))
