@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::{Clock, Error, InstanceId, Pool4Range, Pool4Set, Saved, load, prepare, write};
+use super::{Clock, Error, InstanceId, Pool4Range, Pool4Set, Saved, is_damage, open, write};
 use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Transport4};
 use crate::model::settings::Settings;
@@ -26,11 +26,13 @@ use crate::nat64::Change;
 
 /// A handle on the writer thread. Dropping it commits what was taken and ends the thread.
 pub struct Store {
+    /// `None` when nothing is to be stored.
     sender: Option<SyncSender<Message>>,
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
+    clock: fn() -> Clock,
     /// Held for as long as the state directory is in use.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// A change of configuration.
@@ -56,7 +58,7 @@ pub enum Config {
     Denylist4(InstanceId, Vec<Prefix4>),
     /// The first mappings of an instance.
     Bib(InstanceId, Vec<Change>),
-    /// Several changes, of which all are stored or none. Not for [`Config::Remove`].
+    /// Several changes, of which all are stored or none.
     All(Vec<Self>),
 }
 
@@ -72,24 +74,27 @@ enum Message {
     Flush(InstanceId, mpsc::Sender<Result<(), Error>>),
 }
 
-#[derive(Default)]
 struct Shared {
     backlog: AtomicU64,
     lost: AtomicU64,
     resync: Mutex<HashSet<InstanceId>>,
+    instances: Mutex<HashSet<InstanceId>>,
+    /// What the wall clock showed when the other one was 0.
+    epoch: AtomicI64,
 }
 
 impl Store {
-    /// Opens the database in `dir`, reads everything and starts the writer.
+    /// Opens the database in `dir`, reads everything and starts the writer. A damaged database is
+    /// kept under another name, and what can be read of it goes on.
     ///
     /// # Errors
-    /// The directory or database cannot be used, is in use, is newer than the program, or holds
-    /// an instance that makes no sense. Nothing stored is changed then.
+    /// The directory or database cannot be used, is in use, is newer than the program, holds an
+    /// instance that makes no sense, or is damaged beyond reading any instance. Nothing stored is
+    /// changed then.
     pub fn open(dir: &Path, clock: fn() -> Clock) -> Result<(Self, Vec<Saved>), Error> {
-        let (db, lock) = prepare(dir)?;
-        let saved = load::instances(&db, clock())?;
+        let (db, lock, saved) = open(dir, clock())?;
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(saved.iter().map(|s| s.id), clock()));
         let writer = Writer {
             db,
             clock,
@@ -105,9 +110,26 @@ impl Store {
             sender: Some(sender),
             thread: Some(thread),
             shared,
-            _lock: lock,
+            clock,
+            _lock: Some(lock),
         };
         Ok((store, saved))
+    }
+
+    /// One that stores nothing and touches no disk: every change is as good as stored.
+    pub fn ephemeral(clock: fn() -> Clock) -> Self {
+        Self {
+            sender: None,
+            thread: None,
+            shared: Arc::new(Shared::new(std::iter::empty(), clock())),
+            clock,
+            _lock: None,
+        }
+    }
+
+    /// Whether nothing is stored.
+    pub const fn is_ephemeral(&self) -> bool {
+        self.sender.is_none()
     }
 
     /// Commits a change of configuration; returns when it is on disk.
@@ -131,6 +153,9 @@ impl Store {
     /// # Errors
     /// The snapshot is not on disk.
     pub fn save(&self, instance: InstanceId, snapshot: Vec<Change>) -> Result<(), Error> {
+        if self.is_ephemeral() {
+            return Ok(());
+        }
         let count = snapshot.len() as u64;
         self.shared.backlog.fetch_add(count, Ordering::Relaxed);
         self.ask(|reply| Message::Replace(instance, snapshot, Some(reply)))
@@ -140,8 +165,10 @@ impl Store {
         &self,
         message: impl FnOnce(mpsc::Sender<Result<(), Error>>) -> Message,
     ) -> Result<(), Error> {
+        let Some(sender) = self.sender.as_ref() else {
+            return Ok(());
+        };
         let (reply, answer) = mpsc::channel();
-        let sender = self.sender.as_ref().ok_or(Error::Gone)?;
         sender.send(message(reply)).map_err(|_| Error::Gone)?;
         answer.recv().map_err(|_| Error::Gone)?
     }
@@ -160,8 +187,14 @@ impl Store {
     }
 
     /// The instances whose copy on disk has gaps and that shall be [replaced](Self::replace);
-    /// none before the writer has caught up.
+    /// none before the writer has caught up. When the wall clock was set these are all, for what
+    /// they have on disk ends by the clock as it was.
     pub fn take_resync(&self) -> HashSet<InstanceId> {
+        if self.shared.clock_was_set((self.clock)()) {
+            tracing::info!("the clock was set; all sessions are written anew");
+            let all = self.shared.instances().clone();
+            self.shared.resync().extend(all);
+        }
         // Snapshots are large: they would pile up in front of a slow disk, and delay it further.
         if self.backlog() > QUEUE as u64 / 2 {
             return HashSet::new();
@@ -211,6 +244,33 @@ impl Drop for Store {
 }
 
 impl Shared {
+    fn new(instances: impl Iterator<Item = InstanceId>, clock: Clock) -> Self {
+        Self {
+            backlog: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            resync: Mutex::default(),
+            instances: Mutex::new(instances.collect()),
+            epoch: AtomicI64::new(epoch(clock)),
+        }
+    }
+
+    /// Whether the wall clock was set since this was asked last. That it is slowed down or sped up
+    /// a little, as time servers do it, is not enough.
+    fn clock_was_set(&self, clock: Clock) -> bool {
+        let (now, before) = (epoch(clock), self.epoch.load(Ordering::Relaxed));
+        let set = now.abs_diff(before) >= CLOCK_STEP;
+        if set {
+            self.epoch.store(now, Ordering::Relaxed);
+        }
+        set
+    }
+
+    fn instances(&self) -> std::sync::MutexGuard<'_, HashSet<InstanceId>> {
+        self.instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn resync(&self) -> std::sync::MutexGuard<'_, HashSet<InstanceId>> {
         self.resync.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -333,10 +393,29 @@ impl Writer {
         write::config(&tx, &config, (self.clock)())?;
         tx.commit()?;
         // Not before: an instance that could not be removed lives on.
-        if let Config::Remove(id) = config {
-            self.removed.insert(id);
-        }
+        self.note(&config);
         Ok(())
+    }
+
+    /// Keeps track of which instances there are.
+    fn note(&mut self, config: &Config) {
+        match config {
+            Config::Add { id, .. } => {
+                self.shared.instances().insert(*id);
+            }
+            Config::Remove(id) => {
+                self.shared.instances().remove(id);
+                self.removed.insert(*id);
+            }
+            Config::All(all) => all.iter().for_each(|each| self.note(each)),
+            Config::Settings(..)
+            | Config::Pool4(..)
+            | Config::EamAdd(..)
+            | Config::EamRemove(..)
+            | Config::Eamt(..)
+            | Config::Denylist4(..)
+            | Config::Bib(..) => {}
+        }
     }
 
     /// Says that the disk fails, but not with every batch.
@@ -346,9 +425,19 @@ impl Writer {
             .is_none_or(|t| t.elapsed() >= COMPLAIN_EVERY)
         {
             self.complained = Some(Instant::now());
-            tracing::error!(%error, "sessions cannot be written to the database; translation goes on");
+            let what = "sessions cannot be written to the database; translation goes on";
+            if is_damage(error) {
+                tracing::error!(%error, "{what}; a restart salvages what the database has");
+            } else {
+                tracing::error!(%error, "{what}");
+            }
         }
     }
+}
+
+/// See [`Shared::epoch`].
+const fn epoch(clock: Clock) -> i64 {
+    clock.wall.wrapping_sub(clock.tick.0) as i64
 }
 
 fn begin(db: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
@@ -397,5 +486,8 @@ const BATCH: usize = 20_000;
 
 /// How many bursts of changes may wait for the writer.
 const QUEUE: usize = 8_192;
+
+/// Milliseconds by which a clock must jump for that to matter.
+const CLOCK_STEP: u64 = 2_000;
 
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);

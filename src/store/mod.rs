@@ -3,14 +3,16 @@
 //!
 //! [`Store::open`] reads everything back and then hands the database to a [writer
 //! thread](journal) of its own: no packet ever waits for a disk. Nothing here interprets what it
-//! stores beyond refusing rows that cannot be.
+//! stores beyond refusing rows that cannot be. A damaged database is set aside, and what can be read
+//! of it is [salvaged](salvage).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use crate::base::Tick;
 use crate::base::prefix::Prefix4;
@@ -18,8 +20,10 @@ use crate::model::settings::Settings;
 use crate::model::{EamRow, Flavour, Framework, MaxIterations, PortRange};
 use crate::nat64::{Mapping, SessionState};
 
+pub mod inspect;
 pub mod journal;
 mod load;
+mod salvage;
 mod write;
 
 pub use journal::Store;
@@ -96,9 +100,17 @@ pub enum Error {
         known: usize,
     },
     #[error(
-        "cannot use the database {0}: {1}; if it is damaged, move it away together with the files -wal and -shm beside it (do not delete them) and start again"
+        "{path} was written by an older version of this program (schema {found}, this has {known}); start tylod once, which brings it up to date"
     )]
+    Older {
+        path: PathBuf,
+        found: i64,
+        known: usize,
+    },
+    #[error("cannot use the database {0}: {1}; {advice}", advice = advice(.1))]
     Database(PathBuf, rusqlite::Error),
+    #[error("the database {0} is damaged, and what can be read of it cannot be written beside it: {1}; {advice}", advice = advice(.1))]
+    Salvage(PathBuf, rusqlite::Error),
     #[error("the database has an instance '{0}' whose {1} cannot be read: {2}")]
     Instance(String, &'static str, String),
     #[error("cannot write to the database: {0}")]
@@ -109,8 +121,69 @@ pub enum Error {
     Gone,
 }
 
-/// Opens and locks a state directory, brings the schema up to date.
-fn prepare(dir: &Path) -> Result<(Connection, File), Error> {
+impl Error {
+    /// Whether the database does not hold what it was given.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Database(_, error) => is_damage(error),
+            Self::Directory(..)
+            | Self::Shared(_)
+            | Self::InUse(..)
+            | Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::Salvage(..)
+            | Self::Instance(..)
+            | Self::Write(_)
+            | Self::Gaps
+            | Self::Gone => false,
+        }
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+/// What to do about a database that cannot be used.
+fn advice(error: &rusqlite::Error) -> &'static str {
+    if is_damage(error) {
+        return "move it away together with the files -wal and -shm beside it (do not delete them) \
+                and start again";
+    }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program holds it: end that and start again"
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            "it must be writable, and so must its directory; make it so or give another with \
+             --state-dir"
+        }
+        _ => "see whether the file system is full or fails (df, dmesg), and start again",
+    }
+}
+
+/// Opens and locks a state directory, brings the schema up to date and reads everything. A damaged
+/// database is replaced by what can be read of it.
+fn open(dir: &Path, clock: Clock) -> Result<(Connection, File, Vec<Saved>), Error> {
+    let lock = claim(dir)?;
+    let seconds = clock.wall / 1_000;
+    salvage::finish(dir, seconds)?;
+    let opened = match read(dir, clock) {
+        Err(error) if error.is_damage() => {
+            salvage::salvage(dir, error, seconds)?;
+            read(dir, clock)
+        }
+        opened => opened,
+    };
+    let (db, saved) = opened?;
+    Ok((db, lock, saved))
+}
+
+/// Makes a state directory if there is none, and locks it.
+fn claim(dir: &Path) -> Result<File, Error> {
     let unusable = |error| Error::Directory(dir.to_owned(), error);
     if !dir.is_dir() {
         fs::DirBuilder::new()
@@ -122,20 +195,49 @@ fn prepare(dir: &Path) -> Result<(Connection, File), Error> {
     if fs::metadata(dir).map_err(unusable)?.mode() & 0o002 != 0 {
         return Err(Error::Shared(dir.to_owned()));
     }
-    let lock = lock(dir)?;
-    let path = dir.join("state.db");
+    lock(dir)
+}
+
+fn read(dir: &Path, clock: Clock) -> Result<(Connection, Vec<Saved>), Error> {
+    let db = connect(dir)?;
+    // What is damaged stays as it is found: the log is not written into it.
+    let careful = |on| db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on);
+    let path = dir.join(DATABASE);
+    let trouble = |error| Error::Database(path.clone(), error);
+    careful(true).map_err(trouble)?;
+    let saved = std::thread::scope(|scope| {
+        // Finds what reading alone does not, and meanwhile the other processor reads.
+        let check = scope.spawn(|| inspect::sound(&path));
+        let saved = load::instances(&db, clock);
+        let sound = check.join().unwrap_or(Ok(()));
+        sound.map_err(trouble).and(saved)
+    });
+    let saved = saved.map_err(|error| {
+        if let Error::Write(error) = error {
+            trouble(error)
+        } else {
+            error
+        }
+    })?;
+    careful(false).map_err(trouble)?;
+    Ok((db, saved))
+}
+
+/// Opens the database of a directory that is locked, and brings the schema up to date.
+fn connect(dir: &Path) -> Result<Connection, Error> {
+    let path = dir.join(DATABASE);
     // Made here so that it is never readable by others, not even for a moment.
     OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
         .open(&path)
-        .map_err(unusable)?;
+        .map_err(|error| Error::Directory(dir.to_owned(), error))?;
     let trouble = |error| Error::Database(path.clone(), error);
     let mut db = Connection::open(&path).map_err(trouble)?;
     configure(&db).map_err(trouble)?;
     migrate(&mut db, &path)?;
-    Ok((db, lock))
+    Ok(db)
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {
@@ -157,8 +259,10 @@ fn lock(dir: &Path) -> Result<File, Error> {
         };
         return Err(Error::InUse(dir.to_owned(), holder));
     }
-    file.set_len(0).map_err(unusable)?;
-    writeln!(file, "{}", std::process::id()).map_err(unusable)?;
+    // Only tells others who it is; a full disk need not keep it from starting.
+    if file.set_len(0).is_ok() {
+        let _ = writeln!(file, "{}", std::process::id());
+    }
     Ok(file)
 }
 
@@ -168,6 +272,8 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
     // Survives the death of the daemon; the last moments may be lost with the power.
     db.pragma_update(None, "synchronous", "NORMAL")?;
     db.pragma_update(None, "foreign_keys", true)?;
+    // A page that makes no sense is found when it is read, not when it does harm.
+    db.pragma_update(None, "cell_size_check", true)?;
     db.set_prepared_statement_cache_capacity(32);
     Ok(())
 }
@@ -200,6 +306,8 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+const DATABASE: &str = "state.db";
+
 /// Forward only; a released one is never edited.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_initial.sql"),
@@ -208,3 +316,9 @@ const MIGRATIONS: &[&str] = &[
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_clock;
+#[cfg(test)]
+mod tests_schema;
+#[cfg(test)]
+mod tests_storage;

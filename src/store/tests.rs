@@ -12,10 +12,10 @@ use crate::nat64::tcp::Lifetime;
 use crate::nat64::{Change, News};
 
 /// A directory that goes away with the test.
-struct Dir(PathBuf);
+pub(super) struct Dir(pub(super) PathBuf);
 
 impl Dir {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("tylo-store-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         Self(path)
@@ -29,7 +29,7 @@ impl Drop for Dir {
 }
 
 /// Ten seconds after boot, at some time of day.
-fn clock() -> Clock {
+pub(super) fn clock() -> Clock {
     Clock {
         tick: Tick(10_000),
         wall: 1_700_000_000_000,
@@ -44,7 +44,7 @@ fn after_reboot() -> Clock {
     }
 }
 
-fn add(store: &Store) -> InstanceId {
+pub(super) fn add(store: &Store) -> InstanceId {
     let id = InstanceId(7);
     store
         .configure(Config::Add {
@@ -59,7 +59,7 @@ fn add(store: &Store) -> InstanceId {
     id
 }
 
-fn mapping(port: u16, is_static: bool) -> Mapping {
+pub(super) fn mapping(port: u16, is_static: bool) -> Mapping {
     Mapping {
         protocol: Protocol::Tcp,
         v6: Transport6::new("2001:db8::8".parse().unwrap(), port),
@@ -68,7 +68,7 @@ fn mapping(port: u16, is_static: bool) -> Mapping {
     }
 }
 
-fn session(port: u16, deadline: u64) -> SessionState {
+pub(super) fn session(port: u16, deadline: u64) -> SessionState {
     SessionState {
         protocol: Protocol::Tcp,
         v4: Transport4::new("192.0.2.1".parse().unwrap(), port),
@@ -79,7 +79,7 @@ fn session(port: u16, deadline: u64) -> SessionState {
     }
 }
 
-fn lives_on(session: SessionState) -> Change {
+pub(super) fn lives_on(session: SessionState) -> Change {
     Change::Session {
         session,
         v6: mapping(session.v4.port, false).v6,
@@ -87,7 +87,7 @@ fn lives_on(session: SessionState) -> Change {
     }
 }
 
-fn eam(v6: &str, v4: &str) -> EamRow {
+pub(super) fn eam(v6: &str, v4: &str) -> EamRow {
     EamRow {
         v6: v6.parse().unwrap(),
         v4: v4.parse().unwrap(),
@@ -339,7 +339,7 @@ fn a_failing_disk_is_counted_and_asks_for_a_snapshot() {
     assert_eq!(saved[0].mappings, [mapping(1, true)]);
 }
 
-fn wait(done: impl Fn() -> bool) {
+pub(super) fn wait(done: impl Fn() -> bool) {
     for _ in 0..500 {
         if done() {
             return;
@@ -533,42 +533,4 @@ fn a_hundred_thousand_eam_rows_are_one_transaction() {
     drop(store);
     let (_store, saved) = Store::open(&dir.0, clock).unwrap();
     assert_eq!(saved[0].eamt, rows);
-}
-
-#[test]
-fn a_database_of_the_first_version_is_brought_up_to_date_with_all_it_has() {
-    let dir = Dir::new("upgrade");
-    fs::create_dir(&dir.0).unwrap();
-    let path = dir.0.join("state.db");
-    let db = Connection::open(&path).unwrap();
-    db.execute_batch(include_str!("../../migrations/0001_initial.sql"))
-        .unwrap();
-    db.execute_batch(
-        r#"PRAGMA user_version = 1;
-        INSERT INTO instance VALUES (7, 'nat64', 'default', 'netfilter', 0,
-            '{"pool6":"64:ff9b::/96","tos":9}');
-        INSERT INTO pool4_set VALUES (7, 0, 0, NULL);
-        INSERT INTO pool4_range VALUES (7, 0, 0, 3221225985, 3221225985, 1, 65535);
-        INSERT INTO bib VALUES (7, 0, 3221225985, 1, x'20010db8000000000000000000000008', 1, 1);
-        INSERT INTO session VALUES (7, 0, 3221225985, 1, 3405803777, 80, 3, 0, 1700000090000);"#,
-    )
-    .unwrap();
-    drop(db);
-    let (store, saved) = Store::open(&dir.0, clock).unwrap();
-    let saved = &saved[0];
-    assert_eq!(saved.settings.tos, 9);
-    assert_eq!(saved.pool4.len() + saved.pool4_sets.len(), 2);
-    assert_eq!(saved.mappings, [mapping(1, true)]);
-    assert_eq!(saved.sessions, [session(1, 100_000)]);
-    assert!(saved.eamt.is_empty() && saved.denylist4.is_empty());
-    let row = eam("2001:db8::/120", "192.0.2.0/24");
-    store.configure(Config::EamAdd(saved.id, row)).unwrap();
-    drop(store);
-    let (_store, saved) = Store::open(&dir.0, clock).unwrap();
-    assert_eq!(saved[0].eamt, [row]);
-    let db = Connection::open(&path).unwrap();
-    let version: i64 = db
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .unwrap();
-    assert_eq!(version, MIGRATIONS.len() as i64);
 }
