@@ -210,11 +210,10 @@ fn configure(netlink: &mut Netlink, options: &Options, queues: &[Tun]) -> Result
     netlink
         .up(link.index, u32::from(options.mtu))
         .map_err(Error::device(name, "bring up"))?;
-    if strict {
-        netlink
-            .add_host_address(link.index, DUMMY)
-            .map_err(Error::device(name, "add the address 192.0.0.8 to"))?;
-    }
+    // Always: a system's own settings may switch loose checks on for every device that appears.
+    netlink
+        .add_host_address(link.index, DUMMY)
+        .map_err(Error::device(name, "add the address 192.0.0.8 to"))?;
     for key in [
         "net/ipv4/ip_forward".to_owned(),
         "net/ipv6/conf/all/forwarding".to_owned(),

@@ -21,7 +21,7 @@ use crate::base::prefix::Prefix4;
 const PRIORITY: i32 = -420;
 
 /// In one set of what is diverted.
-const MOST_RANGES: usize = 4096;
+const MOST_RANGES: usize = 1024;
 
 /// The chain for what comes in.
 pub(super) fn prerouting(
