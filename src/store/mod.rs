@@ -4,7 +4,7 @@
 //! [`Store::open`] reads everything back and then hands the database to a [writer
 //! thread](journal) of its own: no packet ever waits for a disk. Nothing here interprets what it
 //! stores beyond refusing rows that cannot be. A damaged database is set aside, and what can be read
-//! of it is [salvaged](salvage).
+//! of it is salvaged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
