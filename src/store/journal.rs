@@ -314,7 +314,8 @@ impl Writer {
                         }
                     }
                     Message::Flush(id, reply) => {
-                        let result = self.commit(&mut batch).map_err(Error::from);
+                        let result = self.commit(&mut batch).and_then(|()| self.sync());
+                        let result = result.map_err(Error::from);
                         let gaps = self.shared.resync().contains(&id);
                         let result = if gaps {
                             result.and(Err(Error::Gaps))
@@ -389,12 +390,27 @@ impl Writer {
     }
 
     fn configure(&mut self, config: Config) -> Result<(), Error> {
-        let tx = begin(&mut self.db)?;
-        write::config(&tx, &config, (self.clock)())?;
-        tx.commit()?;
+        // Sessions may be lost with the power, what somebody was told is stored may not.
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        let result = self.apply(&config);
+        self.db.pragma_update(None, "synchronous", "NORMAL")?;
+        result?;
         // Not before: an instance that could not be removed lives on.
         self.note(&config);
         Ok(())
+    }
+
+    fn apply(&mut self, config: &Config) -> rusqlite::Result<()> {
+        let tx = begin(&mut self.db)?;
+        write::config(&tx, config, (self.clock)())?;
+        tx.commit()
+    }
+
+    /// Has everything committed so far survive a loss of power, too: the log is synchronised before
+    /// it is copied.
+    fn sync(&self) -> rusqlite::Result<()> {
+        self.db
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
     /// Keeps track of which instances there are.

@@ -269,7 +269,8 @@ fn lock(dir: &Path) -> Result<File, Error> {
 fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(std::time::Duration::from_secs(5))?;
     db.pragma_update(None, "journal_mode", "WAL")?;
-    // Survives the death of the daemon; the last moments may be lost with the power.
+    // Survives the death of the daemon; the last moments may be lost with the power. The journal
+    // takes care that configuration is not.
     db.pragma_update(None, "synchronous", "NORMAL")?;
     db.pragma_update(None, "foreign_keys", true)?;
     // A page that makes no sense is found when it is read, not when it does harm.
