@@ -86,9 +86,15 @@ fn summary(health: &Health) -> String {
         (true, 1) => format!("OK: 1 instance ({})", names(health)),
         (true, n) => format!("OK: {n} instances ({})", names(health)),
     };
+    let storage = if health.ephemeral {
+        "nothing is stored (--ephemeral)".to_owned()
+    } else {
+        let (backlog, lost) = (health.journal_backlog, health.journal_lost);
+        format!("{backlog} changes not on disk yet, {lost} lost")
+    };
     format!(
-        "{state}, {sessions} sessions, {} changes not on disk yet, {} lost (tylod {}, {} rules)",
-        health.journal_backlog, health.journal_lost, health.version, health.queue_expression
+        "{state}, {sessions} sessions, {storage} (tylod {}, {} rules)",
+        health.version, health.queue_expression
     )
 }
 
@@ -114,6 +120,7 @@ mod tests {
             ready: false,
             queue_expression: "native".to_owned(),
             instances: Vec::new(),
+            ephemeral: false,
             journal_backlog: 2,
             journal_lost: 3,
         }
@@ -129,9 +136,15 @@ mod tests {
         );
         let idle = Health {
             ready: true,
+            ephemeral: true,
             ..health
         };
-        assert!(summary(&idle).starts_with("IDLE: no instance;"));
+        let line = summary(&idle);
+        assert!(line.starts_with("IDLE: no instance;"));
+        assert!(
+            line.contains(", 0 sessions, nothing is stored (--ephemeral) ("),
+            "{line}"
+        );
     }
 
     #[test]

@@ -53,6 +53,10 @@ struct Options {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/tylo")]
     state_dir: PathBuf,
 
+    /// Use no disk: nothing is read, and nothing lasts
+    #[arg(long, conflicts_with = "state_dir")]
+    ephemeral: bool,
+
     /// First NFQUEUE number to use; every instance takes as many as there are workers
     #[arg(long, value_name = "NUMBER", default_value_t = 6400)]
     queue_base: u16,
@@ -124,7 +128,11 @@ fn run(options: &Options) -> anyhow::Result<()> {
         }
         Err(error) => return Err(error).context("cannot open the control socket"),
     };
-    let (store, saved) = Store::open(&options.state_dir, clock)?;
+    let (store, saved) = if options.ephemeral {
+        (Store::ephemeral(clock), Vec::new())
+    } else {
+        Store::open(&options.state_dir, clock)?
+    };
     let mode = ruleset::probe()?;
     tracing::info!(queue_expression = %mode, "rules hand packets over with the {mode} expression");
     let now = dataplane::monotonic();
@@ -244,8 +252,9 @@ fn serve(
         // Addresses may have changed since they were asked for.
         gateway.guard_network();
         let mut mended = None;
+        let state_dir = (!options.ephemeral).then(|| options.state_dir.display());
         tracing::info!(
-            state_dir = %options.state_dir.display(),
+            state_dir = state_dir.map(tracing::field::display),
             instances = gateway.traffic.slots().len(),
             workers = options.workers,
             "ready"

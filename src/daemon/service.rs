@@ -153,6 +153,7 @@ impl Gateway {
                 && ruleset::present(self.mode).unwrap_or(false),
             queue_expression: self.mode.to_string(),
             instances,
+            ephemeral: self.traffic.store.is_ephemeral(),
             journal_backlog: self.traffic.store.backlog(),
             journal_lost: self.traffic.store.lost(),
         })

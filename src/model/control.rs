@@ -273,6 +273,9 @@ pub struct Health {
     /// `native` or `compat`: how rules hand packets over.
     pub queue_expression: String,
     pub instances: Vec<InstanceHealth>,
+    /// Whether nothing is stored at all.
+    #[serde(default)]
+    pub ephemeral: bool,
     /// Changes that are not on disk yet.
     pub journal_backlog: u64,
     /// Changes that were not journalled because the backlog was full, or storage failed.
