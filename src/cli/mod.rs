@@ -20,6 +20,7 @@ use crate::model::Flavour;
 
 pub mod client;
 mod complete;
+mod db;
 mod file;
 mod follow;
 mod grammar;

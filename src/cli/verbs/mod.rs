@@ -8,9 +8,9 @@ use clap::{Arg, ArgMatches, Command as Clap};
 
 use super::client::{Client, ClientError};
 use super::grammar::GrammarError;
-use super::health;
 use super::run::{RunError, foreign};
 use super::values;
+use super::{db, health};
 use crate::model::control::{Command, Config, Reply, Request, VERSION};
 use crate::model::{DEFAULT_INSTANCE, Flavour};
 
@@ -52,6 +52,7 @@ static VERBS: &[Verb] = verbs! {
     diff "FILE" "Says what 'file handle' would change" |args, _| diff::diff(args);
     all "MODE OPERATION" "Asks every instance" |args, _| all::all(args);
     completion "bash" "Prints what makes a shell complete words" |args, _| completion::completion(args);
+    db "check|export|vacuum" "Looks after the database" |args, _| db::db(args);
     man "DIR" "Writes manual pages" man::man;
 };
 
@@ -77,7 +78,10 @@ pub fn verbs() -> String {
 
 /// Lets clap read the words of a verb, the first of which is its name; the inner error is the exit
 /// status where there is nothing left to do.
-fn take(command: Clap, args: impl Iterator<Item = OsString>) -> Result<ArgMatches, ExitCode> {
+pub(super) fn take(
+    command: Clap,
+    args: impl Iterator<Item = OsString>,
+) -> Result<ArgMatches, ExitCode> {
     command.try_get_matches_from(args).map_err(|error| {
         // Nothing sensible can be done when even this cannot be printed.
         let _ = error.print();
