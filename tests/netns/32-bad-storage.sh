@@ -17,6 +17,8 @@ caught_up() { equal "$(jool stats display | sed -n 's/^JSTAT_SESSIONS: //p')" \
 fetch() { client_fetch -m 20 -o /dev/null "http://[$SERVER6]:8080/peer"; }
 logged() { grep -Eq -- "$1" "$WORK/daemon.$STARTS.log"; }
 
+starts_or_says_why() { daemon_start || logged 'full|No space'; }
+
 set_up() {
 	gateway_up foreign
 	ip -n "$PREFIX-client" addr add 2001:db8:6::1:1/64 dev c0 nodad
@@ -47,7 +49,7 @@ check "health is good: it translates" gw tylo health
 check "new connections work" fetch
 daemon_kill
 check "with the disk still full, it starts after a kill or says why not" \
-	eval 'daemon_start || grep -E "full|No space" "$WORK/daemon.$STARTS.log"'
+	starts_or_says_why
 rm "$DISK/filler"
 daemon_alive || must "it starts when there is room" daemon_start
 check "new connections work" fetch
