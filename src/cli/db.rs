@@ -16,6 +16,7 @@ use crate::store::inspect::{self, ExportError};
 pub(super) fn command() -> Clap {
     let verb = |name, about| Clap::new(name).about(about);
     Clap::new("tylo db")
+        .bin_name("tylo db")
         .about("Looks after the database of a gateway")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)

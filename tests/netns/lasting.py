@@ -119,7 +119,9 @@ async def hold(address, port, directory, number):
         if each.opened is None or not each.broken:
             continue
         excused = any(each.opened - MOMENT <= kill <= each.opened + MOMENT for kill in kills)
-        print(each.number, "excused" if excused else "FAILED", each.opened, each.broken)
+        after = min((kill - each.opened for kill in kills if kill > each.opened), default=0)
+        verdict = "excused" if excused else "FAILED"
+        print(f"{each.number} {verdict}: killed {after * 1000:.0f} ms after it was opened: {each.broken}")
         failed += not excused
     open_ = [each for each in all_ if each.opened and not each.broken]
     peers = {each.peer for each in open_}
