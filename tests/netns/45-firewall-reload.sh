@@ -15,7 +15,7 @@ run() { # own|foreign
 	http_server server
 	random_file big 20000000
 	for i in 1 2 3 4; do
-		spawn client curl -gsS --fail -m 60 --limit-rate 5M -o "$WORK/got.$i" "http://[$SERVER6]:8080/big"
+		spawn client curl -gsS --fail -m 60 --limit-rate 2M -o "$WORK/got.$i" "http://[$SERVER6]:8080/big"
 		downloads+=("$SPAWNED")
 	done
 	sleep 0.5
