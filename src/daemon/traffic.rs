@@ -15,7 +15,7 @@ use super::log::{Log, Wanted};
 use super::news::News;
 use crate::base::Tick;
 use crate::base::counters::Counter;
-use crate::base::host::Host as _;
+use crate::base::host::Host;
 use crate::dataplane::{Addresses, Handler, Received, SendReport, Source, Verdict};
 use crate::engine::{Instance, Meta, Outcome};
 use crate::model::settings::Settings;
@@ -246,7 +246,7 @@ impl Traffic {
                     continue;
                 }
                 if *verdict == Verdict::Accept && instance.concerns(&self.host, packet.bytes) {
-                    *verdict = self.handle(&mut instance, now, packet, out);
+                    *verdict = handle(&self.host, &mut instance, now, packet, out);
                 }
             }
             self.publish(slot, &mut instance);
@@ -283,29 +283,9 @@ impl Traffic {
             return Verdict::Accept;
         }
         of(Flavour::Siit)
-            .map(|slot| self.handle(&mut slot.lock(), now, packet, out))
+            .map(|slot| handle(&self.host, &mut slot.lock(), now, packet, out))
             .find(|verdict| *verdict != Verdict::Accept)
             .unwrap_or(Verdict::Accept)
-    }
-
-    fn handle(
-        &self,
-        instance: &mut Instance,
-        now: Tick,
-        packet: &Received<'_>,
-        out: &mut Output,
-    ) -> Verdict {
-        let meta = Meta {
-            mark: packet.mark,
-            ingress_mtu: packet.ingress_mtu,
-            reassembled: packet.reassembled,
-            from_host: packet.from_host,
-            host: &self.host,
-        };
-        match instance.handle(now, &meta, packet.bytes, out) {
-            Outcome::Translated | Outcome::Dropped(_) => Verdict::Taken,
-            Outcome::NotOurs(_) => Verdict::Accept,
-        }
     }
 }
 
@@ -334,11 +314,14 @@ impl Handler for Traffic {
             }
         }
         let mut instance = slot.lock();
+        // The host's addresses are locked once for a burst; always after the instance.
+        let host = self.host.view();
         for (packet, verdict) in packets.iter().zip(verdicts) {
             if !shared(packet) {
-                *verdict = self.handle(&mut instance, now, packet, out);
+                *verdict = handle(&host, &mut instance, now, packet, out);
             }
         }
+        drop(host);
         self.publish(slot, &mut instance);
         if let Some(mark) = instance.nat64_mut().and_then(Nat64::take_exhausted) {
             slot.warn_exhausted(mark);
@@ -386,6 +369,26 @@ impl Handler for Traffic {
         ] {
             counters.add(counter, count);
         }
+    }
+}
+
+fn handle(
+    host: &dyn Host,
+    instance: &mut Instance,
+    now: Tick,
+    packet: &Received<'_>,
+    out: &mut Output,
+) -> Verdict {
+    let meta = Meta {
+        mark: packet.mark,
+        ingress_mtu: packet.ingress_mtu,
+        reassembled: packet.reassembled,
+        from_host: packet.from_host,
+        host,
+    };
+    match instance.handle(now, &meta, packet.bytes, out) {
+        Outcome::Translated | Outcome::Dropped(_) => Verdict::Taken,
+        Outcome::NotOurs(_) => Verdict::Accept,
     }
 }
 

@@ -112,32 +112,66 @@ impl Addresses {
         self.local().v6.binary_search(&addr).is_ok()
     }
 
+    /// The addresses as they are now, for a burst of packets. Whoever holds one asks nothing else
+    /// of these addresses meanwhile, and locks no instance.
+    pub fn view(&self) -> View<'_> {
+        View {
+            local: self.local(),
+            sources: &self.sources,
+        }
+    }
+
     fn local(&self) -> RwLockReadGuard<'_, Local> {
         self.local.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Host for Addresses {
+/// See [`Addresses::view`].
+#[derive(Debug)]
+pub struct View<'a> {
+    local: RwLockReadGuard<'a, Local>,
+    sources: &'a Mutex<Sources>,
+}
+
+impl Host for View<'_> {
     fn has_address4(&self, addr: Ipv4Addr) -> bool {
-        self.local().v4.binary_search(&addr).is_ok()
+        self.local.v4.binary_search(&addr).is_ok()
     }
 
     fn has_broadcast4(&self, addr: Ipv4Addr) -> bool {
-        self.local().broadcasts.binary_search(&addr).is_ok()
+        self.local.broadcasts.binary_search(&addr).is_ok()
     }
 
     fn source4(&self, towards: Ipv4Addr) -> Option<Ipv4Addr> {
-        match lock(&self.sources).get(towards.into(), monotonic())? {
+        match lock(self.sources).get(towards.into(), monotonic())? {
             IpAddr::V4(addr) => Some(addr),
             IpAddr::V6(_) => None,
         }
     }
 
     fn source6(&self, towards: Ipv6Addr) -> Option<Ipv6Addr> {
-        match lock(&self.sources).get(towards.into(), monotonic())? {
+        match lock(self.sources).get(towards.into(), monotonic())? {
             IpAddr::V4(_) => None,
             IpAddr::V6(addr) => Some(addr),
         }
+    }
+}
+
+impl Host for Addresses {
+    fn has_address4(&self, addr: Ipv4Addr) -> bool {
+        self.view().has_address4(addr)
+    }
+
+    fn has_broadcast4(&self, addr: Ipv4Addr) -> bool {
+        self.view().has_broadcast4(addr)
+    }
+
+    fn source4(&self, towards: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.view().source4(towards)
+    }
+
+    fn source6(&self, towards: Ipv6Addr) -> Option<Ipv6Addr> {
+        self.view().source6(towards)
     }
 }
 
