@@ -36,17 +36,23 @@ pub enum Role {
 /// Why an address has no translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untranslatable {
-    #[error("::1 never leaves its host and is not translated (RFC 7915 section 5.1)")]
+    #[error("it never leaves its host (RFC 7915 section 5.1)")]
     Loopback6,
-    #[error("{0} is neither in the EAM table nor inside pool6")]
+    #[error(
+        "it is neither in the EAM table nor inside pool6; see 'eamt display' and 'global display'"
+    )]
     Unknown6(Ipv6Addr),
-    #[error("its IPv4 form, {0}, is in denylist4")]
+    #[error("its IPv4 form, {0}, is in denylist4; see 'denylist4 display'")]
     Denied4(Ipv4Addr),
-    #[error("{0} never leaves its link, or belongs to an interface of this host")]
+    #[error("as IPv4 address, {0} never leaves its link or belongs to an interface of this host")]
     Local4(Ipv4Addr),
-    #[error("{0} is not in the EAM table, and denylist4 keeps it from pool6")]
+    #[error(
+        "it is not in the EAM table, and denylist4 keeps it from pool6; see 'eamt display' and 'denylist4 display'"
+    )]
     OnlyDenied4(Ipv4Addr),
-    #[error("{0} is not in the EAM table, and there is no pool6")]
+    #[error(
+        "it is not in the EAM table, and there is no pool6; add it with 'eamt add' or set pool6 with 'global update'"
+    )]
     Unknown4(Ipv4Addr),
 }
 
