@@ -35,6 +35,7 @@ use crate::store::{Clock, Store};
 mod follow;
 mod gateway;
 mod log;
+mod memory;
 mod news;
 mod outlet;
 mod portions;
@@ -117,6 +118,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     check_capabilities()?;
+    memory::keep_large_blocks_apart();
     let listener = match control::bind() {
         Ok(listener) => listener,
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -19,11 +19,11 @@ use crate::model::{PortRange, TcpState};
 use crate::wire::{IcmpReply, Refusal, TcpFlags, Verdict};
 
 mod allocate;
+mod gradual;
 pub mod manage;
 mod opens;
 pub mod pool4;
 mod sessions;
-mod shards;
 pub mod table;
 mod tally;
 pub mod tcp;

@@ -15,7 +15,7 @@ use std::ops::Range;
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
-use super::shards::Index;
+use super::gradual::Index;
 use super::tally::Tally;
 use super::tcp::Lifetime;
 use super::used::Used;
@@ -176,7 +176,8 @@ impl Table {
     }
 
     pub fn find_session(&self, bib: BibId, remote: Transport4) -> Option<SessionId> {
-        let found = self.by_peer.find(self.peer_hash(bib.0, remote), |i| {
+        let hash = peer_hash(&self.hasher, bib.0, remote);
+        let found = self.by_peer.find(hash, |i| {
             let session = &self.sessions[i];
             session.bib == bib.0 && session.remote == remote
         });
@@ -246,8 +247,13 @@ impl Table {
             is_static,
             first: NONE,
         }) as u32;
-        self.by_v6.insert(self.hash(&v6), id);
-        self.by_v4.insert(self.hash(&v4), id);
+        let (hasher, bibs) = (&self.hasher, &self.bibs);
+        self.by_v6.insert(hash_with(hasher, &v6), id, |i| {
+            hash_with(hasher, &bibs[i].v6)
+        });
+        self.by_v4.insert(hash_with(hasher, &v4), id, |i| {
+            hash_with(hasher, &bibs[i].v4)
+        });
         self.used.insert(v4);
         Some(BibId(id))
     }
@@ -310,8 +316,11 @@ impl Table {
             next.sibling.prev = id;
         }
         self.bibs[bib.0 as usize].first = id;
-        let hash = self.peer_hash(bib.0, remote);
-        self.by_peer.insert(hash, id);
+        let (hasher, sessions) = (&self.hasher, &self.sessions);
+        self.by_peer
+            .insert(peer_hash(hasher, bib.0, remote), id, |i| {
+                peer_hash(hasher, sessions[i].bib, sessions[i].remote)
+            });
         if let Some(hosts) = self.hosts.as_mut().filter(|_| counts(lifetime)) {
             hosts.add((bib.0, remote.addr));
         }
@@ -415,7 +424,7 @@ impl Table {
     fn unlink_session(&mut self, id: u32) -> Session {
         self.unlink_timer(id);
         let session = self.sessions.remove(id as usize);
-        let hash = self.peer_hash(session.bib, session.remote);
+        let hash = peer_hash(&self.hasher, session.bib, session.remote);
         self.by_peer.remove(hash, id);
         if let Some(hosts) = self.hosts.as_mut().filter(|_| session.counts()) {
             hosts.take((session.bib, session.remote.addr));
@@ -437,10 +446,6 @@ impl Table {
     fn hash(&self, key: &impl Hash) -> u64 {
         hash_with(&self.hasher, key)
     }
-
-    fn peer_hash(&self, bib: u32, remote: Transport4) -> u64 {
-        self.hash(&(bib, remote))
-    }
 }
 
 fn counts(lifetime: Lifetime) -> bool {
@@ -457,6 +462,10 @@ pub(super) fn hash_with(hasher: &SipHasher13, key: &impl Hash) -> u64 {
     let mut hasher = *hasher;
     key.hash(&mut hasher);
     hasher.finish()
+}
+
+fn peer_hash(hasher: &SipHasher13, bib: u32, remote: Transport4) -> u64 {
+    hash_with(hasher, &(bib, remote))
 }
 
 /// No entry. Slabs never grow to this index.

@@ -5,19 +5,19 @@ use std::hash::Hash;
 
 use siphasher::sip::SipHasher13;
 
-use super::shards::Shards;
+use super::gradual::Gradual;
 use super::table::hash_with;
 
 /// A counter for every key that was counted at all; those that are back at 0 take no memory.
 pub(super) struct Tally<K> {
-    counts: Shards<(K, u32)>,
+    counts: Gradual<(K, u32)>,
     hasher: SipHasher13,
 }
 
 impl<K: Hash + Eq + Copy> Tally<K> {
     pub(super) fn new(hasher: SipHasher13) -> Self {
         Self {
-            counts: Shards::new(),
+            counts: Gradual::new(),
             hasher,
         }
     }
@@ -25,21 +25,19 @@ impl<K: Hash + Eq + Copy> Tally<K> {
     pub(super) fn add(&mut self, key: K) {
         let hasher = &self.hasher;
         let hash = hash_with(hasher, &key);
-        let slot =
-            self.counts
-                .of_mut(hash)
-                .entry(hash, |(k, _)| *k == key, |(k, _)| hash_with(hasher, k));
-        slot.or_insert((key, 0)).into_mut().1 += 1;
+        self.counts.change(
+            hash,
+            |(k, _)| *k == key,
+            (key, 0),
+            |(k, _)| hash_with(hasher, k),
+            |(_, count)| *count += 1,
+        );
     }
 
     /// Takes back one [`Tally::add`].
     pub(super) fn take(&mut self, key: K) {
         let hash = hash_with(&self.hasher, &key);
-        if let Ok(mut found) = self
-            .counts
-            .of_mut(hash)
-            .find_entry(hash, |(k, _)| *k == key)
-        {
+        if let Ok(mut found) = self.counts.find_entry(hash, |(k, _)| *k == key) {
             found.get_mut().1 -= 1;
             if found.get().1 == 0 {
                 found.remove();
@@ -50,7 +48,6 @@ impl<K: Hash + Eq + Copy> Tally<K> {
     pub(super) fn get(&self, key: K) -> u32 {
         let hash = hash_with(&self.hasher, &key);
         self.counts
-            .of(hash)
             .find(hash, |(k, _)| *k == key)
             .map_or(0, |(_, count)| *count)
     }

@@ -11,13 +11,13 @@ use std::net::Ipv4Addr;
 
 use siphasher::sip::SipHasher13;
 
-use super::shards::Shards;
+use super::gradual::Gradual;
 use super::table::hash_with;
 use crate::base::Transport4;
 
 /// The transport addresses in use.
 pub(super) struct Used {
-    words: Shards<Word>,
+    words: Gradual<Word>,
     hasher: SipHasher13,
 }
 
@@ -31,7 +31,7 @@ struct Word {
 impl Used {
     pub(super) fn new(hasher: SipHasher13) -> Self {
         Self {
-            words: Shards::new(),
+            words: Gradual::new(),
             hasher,
         }
     }
@@ -78,10 +78,8 @@ impl Used {
 
     fn word(&self, addr: Ipv4Addr, index: u16) -> u64 {
         let hash = self.hash(addr, index);
-        let found = self
-            .words
-            .of(hash)
-            .find(hash, |w| w.addr == addr && w.index == index);
+        let is_it = |w: &Word| w.addr == addr && w.index == index;
+        let found = self.words.find(hash, is_it);
         found.map_or(0, |word| word.bits)
     }
 
@@ -89,20 +87,21 @@ impl Used {
     fn set(&mut self, addr: Ipv4Addr, index: u16, bit: u8) -> u64 {
         let hash = self.hash(addr, index);
         let hasher = &self.hasher;
-        let slot = self.words.of_mut(hash).entry(
+        let new = Word {
+            addr,
+            index,
+            bits: 0,
+        };
+        self.words.change(
             hash,
             |w| w.addr == addr && w.index == index,
+            new,
             |w| hash_with(hasher, &(w.addr, w.index)),
-        );
-        let word = slot
-            .or_insert(Word {
-                addr,
-                index,
-                bits: 0,
-            })
-            .into_mut();
-        word.bits |= 1 << bit;
-        word.bits
+            |word| {
+                word.bits |= 1 << bit;
+                word.bits
+            },
+        )
     }
 
     /// Clears a bit and says what the word was before.
@@ -110,7 +109,6 @@ impl Used {
         let hash = self.hash(addr, index);
         let found = self
             .words
-            .of_mut(hash)
             .find_entry(hash, |w| w.addr == addr && w.index == index);
         let Ok(mut found) = found else { return 0 };
         let before = found.get().bits;
