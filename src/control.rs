@@ -40,6 +40,18 @@ pub fn bind() -> io::Result<unix::UnixListener> {
     Ok(listener)
 }
 
+/// Goes on with the socket of a predecessor.
+///
+/// # Errors
+/// It is not the one that commands look for.
+pub fn inherit(listener: unix::UnixListener) -> io::Result<unix::UnixListener> {
+    if listener.local_addr()?.as_abstract_name() != Some(SOCKET.as_bytes()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// The process that has the socket of this network namespace, when [`bind`] says that it is in
 /// use.
 pub fn holder() -> Option<i32> {

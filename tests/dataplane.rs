@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use tylo::dataplane::{
-    Dataplane, Error, Options, SendReport, Source, monotonic, namespace_id, set_routes,
+    Dataplane, Error, Inherited, Options, SendReport, Source, monotonic, namespace_id, set_routes,
 };
 
 use lab::{
@@ -435,9 +435,9 @@ fn the_device_outlives_a_killed_daemon() {
     let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("daemon is ready")));
 
-    let error = lab
-        .gateway
-        .enter(|| Dataplane::start(options(), Arc::new(Relay::default())).err());
+    let error = lab.gateway.enter(|| {
+        Dataplane::start(options(), Arc::new(Relay::default()), Inherited::default()).err()
+    });
     assert!(matches!(error, Some(Error::Busy(_))), "{error:?}");
 
     child.kill().unwrap();
@@ -467,7 +467,8 @@ fn the_daemon_to_be_killed() {
         return;
     };
     netns::enter(&name);
-    let dataplane = Dataplane::start(options(), Arc::new(Relay::default())).unwrap();
+    let dataplane =
+        Dataplane::start(options(), Arc::new(Relay::default()), Inherited::default()).unwrap();
     let pool6 = ["64:ff9b::/96".parse().unwrap()];
     set_routes("tylo0", &pool6, &["203.0.113.0/24".parse().unwrap()], false).unwrap();
     println!("daemon is ready");
@@ -483,7 +484,9 @@ fn unusable_devices_and_options_are_named() {
     let gateway = Netns::new();
     let start = |options: Options| {
         gateway
-            .enter(|| Dataplane::start(options, Arc::new(Relay::default())).err())
+            .enter(|| {
+                Dataplane::start(options, Arc::new(Relay::default()), Inherited::default()).err()
+            })
             .unwrap()
     };
     gateway.sh("ip link add tylo0 type veth peer name other");

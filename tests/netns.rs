@@ -40,6 +40,7 @@ scripts! {
     n30_kill_restart: "30-kill-restart.sh", 180;
     n31_kill_often: "31-kill-often.sh", 300;
     n32_bad_storage: "32-bad-storage.sh", 300;
+    n33_upgrade: "33-upgrade.sh", 200;
     n35_failed_start: "35-failed-start.sh", 120;
     n40_left_to_kernel: "40-left-to-kernel.sh", 120;
     n45_firewall_reload: "45-firewall-reload.sh", 120;

@@ -111,7 +111,7 @@ fn names(health: &Health) -> String {
 mod tests {
     use super::*;
     use crate::model::Framework;
-    use crate::model::control::InstanceHealth;
+    use crate::model::control::{InstanceHealth, Takeover};
 
     fn sick() -> Health {
         Health {
@@ -121,6 +121,7 @@ mod tests {
             queue_expression: "native".to_owned(),
             instances: Vec::new(),
             ephemeral: false,
+            takeover: Takeover::default(),
             journal_backlog: 2,
             journal_lost: 3,
         }

@@ -12,9 +12,10 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 use tracing_subscriber::filter::LevelFilter;
 
 use self::gateway::Gateway;
+use self::handover::Legacy;
 use self::log::Log;
 use self::traffic::Traffic;
 use crate::control;
@@ -34,6 +36,7 @@ use crate::store::{Clock, Store};
 
 mod follow;
 mod gateway;
+mod handover;
 mod log;
 mod memory;
 mod news;
@@ -79,6 +82,10 @@ struct Options {
     #[arg(long)]
     keep_rules: bool,
 
+    /// Says whether these options are fine and what it could take over, and ends
+    #[arg(long, hide = true)]
+    preflight: bool,
+
     /// What to log: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: LevelFilter,
@@ -99,6 +106,11 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
+    if options.preflight {
+        // Whoever asks sees that there is no answer.
+        let _ = writeln!(io::stdout(), "{}", handover::preflight());
+        return ExitCode::SUCCESS;
+    }
     tracing_subscriber::fmt()
         .with_max_level(options.log)
         .with_writer(io::stderr)
@@ -119,8 +131,29 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn run(options: &Options) -> anyhow::Result<()> {
     check_capabilities()?;
     memory::keep_large_blocks_apart();
-    let listener = match control::bind() {
-        Ok(listener) => listener,
+    let mut legacy = Legacy::from_environment()?;
+    loop {
+        match live(options, legacy)? {
+            End::Stopped => return Ok(()),
+            // Comes back only when that failed; then this program is its own successor.
+            End::GivesWay(program, left) => legacy = left.exec(&program),
+        }
+    }
+}
+
+/// How the life of a program ends.
+enum End {
+    Stopped,
+    GivesWay(PathBuf, Legacy),
+}
+
+fn listen(inherited: Option<UnixListener>) -> anyhow::Result<UnixListener> {
+    let listener = match inherited {
+        Some(listener) => control::inherit(listener),
+        None => control::bind(),
+    };
+    match listener {
+        Ok(listener) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let holder = match control::holder() {
                 Some(pid) => format!(" (process {pid})"),
@@ -128,8 +161,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
             };
             bail!("a daemon runs in this network namespace already{holder}; stop it first")
         }
-        Err(error) => return Err(error).context("cannot open the control socket"),
-    };
+        Err(error) => Err(error).context("cannot open the control socket"),
+    }
+}
+
+fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
+    let listener = listen(legacy.control.take())?;
     let (store, saved) = if options.ephemeral {
         (Store::ephemeral(clock), Vec::new())
     } else {
@@ -172,20 +209,31 @@ fn run(options: &Options) -> anyhow::Result<()> {
             ..dataplane::Options::default()
         },
         Arc::clone(&traffic) as Arc<dyn dataplane::Handler>,
+        std::mem::take(&mut legacy.dataplane),
     )?;
-    let gateway = Arc::new(Gateway::new(
+    let keeper = match legacy.rules.take() {
+        Some(keeper) => keeper,
+        None => ruleset::Keeper::open()?,
+    };
+    let (succession, successors) = mpsc::channel(1);
+    let mut gateway = Gateway::new(
         Arc::clone(&traffic),
         dataplane,
         mode,
-        ruleset::Keeper::open()?,
+        keeper,
         options.tun.clone(),
         options.track,
-    )?);
+        succession,
+    )?;
+    gateway.found = Mutex::new(legacy.ruleset);
     let started = numbers
         .into_iter()
         .try_for_each(|number| gateway.dataplane.open_slot(number))
         .map_err(anyhow::Error::from)
         .and_then(|()| Ok(gateway.install()?));
+    gateway.dataplane.settle();
+    gateway.takeover = legacy.over();
+    let gateway = Arc::new(gateway);
     if let Err(error) = started {
         // Rules that a killed daemon left behind keep packets from leaking; they stay as found.
         let tidied = if found {
@@ -199,13 +247,36 @@ fn run(options: &Options) -> anyhow::Result<()> {
         }
         return Err(error);
     }
-    let result = serve(options, &gateway, listener, runtime, signals);
+    let kept = listener.try_clone()?;
+    let result = serve(options, &gateway, listener, runtime, signals, successors);
+    if let Ok(Some(program)) = result {
+        return give_way(&gateway, kept).map(|legacy| End::GivesWay(program, legacy));
+    }
     // After a failure the rules stay, as they do when the daemon is killed: what they divert waits
     // for the next daemon and does not leak past it.
     let stopped = stop(gateway, options.keep_rules || result.is_err());
     let saved = save(&traffic);
     tracing::info!("stopped");
-    result.and(stopped).and(saved)
+    result.and(stopped).and(saved).map(|()| End::Stopped)
+}
+
+/// Leaves everything to a successor: packets, rules, descriptors, and sessions on disk.
+fn give_way(gateway: &Gateway, listener: UnixListener) -> anyhow::Result<Legacy> {
+    let mut legacy = Legacy {
+        control: Some(listener),
+        ruleset: gateway.ruleset(),
+        ..Legacy::default()
+    };
+    legacy.begin(&gateway.takeover);
+    legacy.dataplane = gateway.dataplane.hand_over()?;
+    legacy.rules = Some(gateway.rules.keep()?);
+    for slot in gateway.traffic.slots().iter() {
+        // What is not on disk for sure is written anew.
+        if gateway.traffic.store.flush(slot.id).is_err() {
+            gateway.traffic.finish(slot)?;
+        }
+    }
+    Ok(legacy)
 }
 
 /// Writes what all instances have, whatever else went wrong.
@@ -239,10 +310,11 @@ fn halt(gateway: Arc<Gateway>, keep_tun: bool) -> anyhow::Result<()> {
 fn serve(
     options: &Options,
     gateway: &Arc<Gateway>,
-    listener: std::os::unix::net::UnixListener,
+    listener: UnixListener,
     runtime: Runtime,
     [mut terminate, mut interrupt, mut hangup]: [Signal; 3],
-) -> anyhow::Result<()> {
+    mut successors: mpsc::Receiver<PathBuf>,
+) -> anyhow::Result<Option<PathBuf>> {
     let service = Arc::clone(gateway) as Arc<dyn control::Service>;
     let mut serve = Box::pin(control::serve(listener, service));
     let result = runtime.block_on(async {
@@ -255,6 +327,15 @@ fn serve(
         gateway.guard_network();
         let mut mended = None;
         let state_dir = (!options.ephemeral).then(|| options.state_dir.display());
+        let takeover = &gateway.takeover;
+        if takeover.count > 0 {
+            tracing::info!(
+                from = takeover.from,
+                waited_ms = takeover.waited_ms,
+                failed = takeover.failed,
+                "took over"
+            );
+        }
         tracing::info!(
             state_dir = state_dir.map(tracing::field::display),
             instances = gateway.traffic.slots().len(),
@@ -265,10 +346,15 @@ fn serve(
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loop {
             tokio::select! {
-                result = &mut serve => break Ok(result?),
-                _ = terminate.recv() => break Ok(()),
-                _ = interrupt.recv() => break Ok(()),
-                _ = hangup.recv() => break Ok(()),
+                result = &mut serve => break result.map(|()| None).map_err(Into::into),
+                _ = terminate.recv() => break Ok(None),
+                _ = interrupt.recv() => break Ok(None),
+                _ = hangup.recv() => break Ok(None),
+                Some(program) = successors.recv() => {
+                    // Whoever asked for it hears that it begins.
+                    tokio::time::sleep(FAREWELL).await;
+                    break Ok(Some(program));
+                }
                 Some(()) = rules_changed.recv() => {
                     let gateway = Arc::clone(gateway);
                     tokio::task::spawn_blocking(move || gateway.guard_rules()).await?;
@@ -296,7 +382,11 @@ fn serve(
         // So that they hear why.
         runtime.block_on(async { tokio::time::sleep(FAREWELL).await });
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let state = match result {
+        Ok(Some(_)) => sd_notify::NotifyState::Reloading,
+        _ => sd_notify::NotifyState::Stopping,
+    };
+    let _ = sd_notify::notify(&[state]);
     // Requests under way may finish, but none holds up the end for long, least of all one whose
     // asker does not read the answer.
     drop(serve);

@@ -124,6 +124,7 @@ impl Service for Gateway {
                 Ok(())
             }
             Command::Check { config, force } => self.check(flavour, &name, &config, force),
+            Command::Upgrade => self.upgrade(),
             Command::Health => {
                 reply(Reply::Health(self.health()?));
                 Ok(())
@@ -154,6 +155,7 @@ impl Gateway {
             queue_expression: self.mode.to_string(),
             instances,
             ephemeral: self.traffic.store.is_ephemeral(),
+            takeover: self.takeover.clone(),
             journal_backlog: self.traffic.store.backlog(),
             journal_lost: self.traffic.store.lost(),
         })

@@ -23,6 +23,7 @@ use crate::wire::output::Output;
 
 mod addresses;
 mod icmp;
+mod inherit;
 mod message;
 mod mtu;
 mod netlink;
@@ -34,6 +35,7 @@ mod tun;
 mod worker;
 
 pub use self::addresses::{Addresses, NetworkWatch, ephemeral_ports};
+pub use self::inherit::Inherited;
 pub use self::routes::{ROUTE_PROTOCOL, remove_rules, set_routes};
 
 /// How a [`Dataplane`] is set up.
@@ -162,10 +164,11 @@ pub struct QueueCounters {
 /// Nothing here may be called from within a [`Handler`]: the worker would wait for itself.
 pub struct Dataplane {
     options: Options,
-    /// Keeps a handle on the device for [`Dataplane::stop`].
-    tun: Tun,
+    /// A handle on every queue of the device, for the end.
+    tuns: Vec<Tun>,
     workers: Vec<Hand>,
     slots: Mutex<Vec<Slot>>,
+    inherited: Mutex<Inherited>,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -173,23 +176,30 @@ pub struct Dataplane {
 struct Hand {
     commands: Sender<Command>,
     wake: OwnedFd,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// An open slot: what its queues, one per worker, count.
 struct Slot {
     slot: usize,
     faults: Vec<Arc<Faults>>,
+    /// The sockets of the queues, for a successor.
+    sockets: Vec<OwnedFd>,
 }
 
 impl Dataplane {
     /// Makes the TUN device, or takes over the one that a predecessor left, and starts the
-    /// workers. No slot is open yet.
+    /// workers. No slot is open yet; those that are opened before [`Dataplane::settle`] go on with
+    /// inherited queues.
     ///
     /// # Errors
     /// Whatever is wrong with the options, the rights of the process, or the kernel; nothing is
     /// left behind then.
-    pub fn start(options: Options, handler: Arc<dyn Handler>) -> Result<Self, Error> {
+    pub fn start(
+        options: Options,
+        handler: Arc<dyn Handler>,
+        mut inherited: Inherited,
+    ) -> Result<Self, Error> {
         if !(1..=256).contains(&options.workers) {
             return Err(Error::Workers(options.workers));
         }
@@ -199,24 +209,23 @@ impl Dataplane {
         if options.queue_length == 0 {
             return Err(Error::QueueLength);
         }
-        let (tuns, created) = Tun::open(&options)?;
-        let Some(first) = tuns.first() else {
-            return Err(Error::Workers(options.workers));
+        let (tuns, created) = match inherited.take_tuns(&options.tun, options.workers.into()) {
+            Some(tuns) => (Tun::inherit(&options, tuns)?, false),
+            None => Tun::open(&options)?,
         };
-        let tun = first
-            .duplicate()
-            .map_err(Error::device(&options.tun, "keep"))?;
+        let kept = tuns.iter().map(Tun::duplicate).collect::<io::Result<_>>();
         let mut this = Self {
+            tuns: kept.map_err(Error::device(&options.tun, "keep"))?,
             options,
-            tun,
             workers: Vec::new(),
             slots: Mutex::default(),
+            inherited: Mutex::new(inherited),
             failure: Arc::default(),
         };
         if let Err(error) = this.employ(tuns, &handler) {
             // Dropping it ends the workers there are.
             if created {
-                let _ = this.tun.persist(false);
+                let _ = this.persist(false);
             }
             return Err(error);
         }
@@ -241,7 +250,7 @@ impl Dataplane {
             self.workers.push(Hand {
                 commands,
                 wake,
-                thread: Some(thread),
+                thread: Mutex::new(Some(thread)),
             });
         }
         Ok(())
@@ -272,17 +281,53 @@ impl Dataplane {
         }
         let (first, count) = self.queues(slot)?;
         let queues = (0..count)
-            .map(|offset| Queue::open(slot, first + offset, self.options.queue_length))
+            .map(|offset| self.open_queue(slot, first + offset))
             .collect::<Result<Vec<_>, _>>()?;
         let faults = queues.iter().map(|queue| Arc::clone(&queue.faults));
+        let sockets = queues.iter().map(Queue::keep).collect::<io::Result<_>>();
         slots.push(Slot {
             slot,
             faults: faults.collect(),
+            sockets: sockets.map_err(Error::system("duplicate a socket"))?,
         });
         for (index, queue) in queues.into_iter().enumerate() {
             self.order(index, Command::Open(queue))?;
         }
         Ok(())
+    }
+
+    fn open_queue(&self, slot: usize, number: u16) -> Result<Queue, Error> {
+        match lock(&self.inherited).take_queue(number) {
+            Some(socket) => Ok(Queue::inherit(slot, number, socket)),
+            None => Queue::open(slot, number, self.options.queue_length),
+        }
+    }
+
+    /// Closes what was inherited and is not needed.
+    pub fn settle(&self) {
+        drop(std::mem::take(&mut *lock(&self.inherited)));
+    }
+
+    /// Ends the workers and leaves everything else as it is: packets wait in the queues for whoever
+    /// goes on with these descriptors.
+    ///
+    /// # Errors
+    /// A descriptor cannot be duplicated.
+    pub fn hand_over(&self) -> io::Result<Inherited> {
+        self.join();
+        let mut queues = Vec::new();
+        for Slot { slot, sockets, .. } in &*lock(&self.slots) {
+            let first = self.queues(*slot).map_err(io::Error::other)?.0;
+            for (number, socket) in (first..=u16::MAX).zip(sockets) {
+                queues.push((number, socket.try_clone()?));
+            }
+        }
+        let tuns = self.tuns.iter().map(Tun::keep).collect::<io::Result<_>>()?;
+        Ok(Inherited { tuns, queues })
+    }
+
+    fn persist(&self, persist: bool) -> io::Result<()> {
+        self.tuns.first().map_or(Ok(()), |tun| tun.persist(persist))
     }
 
     /// Closes the queues of a slot; what waits in them is dropped. Returns when they are closed,
@@ -317,7 +362,7 @@ impl Dataplane {
     pub fn counters(&self) -> Result<Vec<QueueCounters>, Error> {
         let listed = queue::list()?;
         let mut out = Vec::new();
-        for Slot { slot, faults } in &*lock(&self.slots) {
+        for Slot { slot, faults, .. } in &*lock(&self.slots) {
             let (first, _) = self.queues(*slot)?;
             for (number, faults) in (first..=u16::MAX).zip(faults) {
                 // A queue that a dead worker closed is not listed.
@@ -349,11 +394,10 @@ impl Dataplane {
     ///
     /// # Errors
     /// When the device cannot be removed.
-    pub fn stop(mut self, keep_tun: bool) -> Result<(), Error> {
+    pub fn stop(self, keep_tun: bool) -> Result<(), Error> {
         self.join();
         if !keep_tun {
-            self.tun
-                .persist(false)
+            self.persist(false)
                 .map_err(Error::device(&self.options.tun, "remove"))?;
         }
         Ok(())
@@ -367,14 +411,14 @@ impl Dataplane {
         hand.wake()
     }
 
-    fn join(&mut self) {
+    fn join(&self) {
         for hand in &self.workers {
             // Fails for a worker that has ended, which is what is wanted.
             let _ = hand.commands.send(Command::Stop);
             let _ = hand.wake();
         }
-        for hand in &mut self.workers {
-            if let Some(thread) = hand.thread.take() {
+        for hand in &self.workers {
+            if let Some(thread) = lock(&hand.thread).take() {
                 // A panic of the worker was reported when it happened.
                 let _ = thread.join();
             }

@@ -72,6 +72,24 @@ impl Queue {
         )
     }
 
+    /// Goes on with a queue that a predecessor left, every packet of which has had its verdict or
+    /// was not read yet.
+    pub(super) fn inherit(slot: usize, number: u16, socket: OwnedFd) -> Self {
+        Self {
+            slot,
+            number,
+            socket,
+            faults: Arc::default(),
+            verdicts: Verdicts::default(),
+            fresh: false,
+        }
+    }
+
+    /// Another descriptor of the socket, which keeps the queue as it is while nobody reads it.
+    pub(super) fn keep(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
     fn try_open(slot: usize, number: u16, length: u32) -> Result<Self, Error> {
         let fail = |what: &'static str| {
             move |error: io::Error| match error.raw_os_error() {
@@ -277,6 +295,19 @@ fn adopt(number: u16) -> Result<OwnedFd, Error> {
         Ok(None) => Err(Error::Adopt(number)),
         Ok(Some(Err(error))) | Err(error) => Err(Error::system("read /proc/self/fd")(error)),
     }
+}
+
+/// Whether a descriptor is the socket that queue `number` is bound to.
+pub(super) fn is_socket_of(fd: BorrowedFd<'_>, number: u16) -> Result<bool, Error> {
+    let port = getsockname(fd)
+        .ok()
+        .filter(|_| is_netfilter(fd))
+        .and_then(|address| SocketAddrNetlink::try_from(address).ok())
+        .map(|address| address.pid());
+    let lines = list()?;
+    Ok(lines
+        .iter()
+        .any(|line| line.number == number && Some(line.port) == port))
 }
 
 fn is_netfilter(fd: BorrowedFd<'_>) -> bool {

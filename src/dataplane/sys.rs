@@ -42,6 +42,18 @@ pub(super) fn tun_attach(fd: BorrowedFd<'_>, name: Name, flags: i32) -> io::Resu
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) })
 }
 
+/// The device that a queue belongs to; an error for what is no such queue.
+#[allow(unsafe_code)]
+pub(super) fn tun_name(fd: BorrowedFd<'_>) -> io::Result<Name> {
+    let mut request = Request {
+        name: [0; libc::IFNAMSIZ],
+        value: Value { room: [0; 24] },
+    };
+    // Safety: the pointer is to a whole, initialised ifreq that lives through the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF as _, &raw mut request) })?;
+    Ok(request.name)
+}
+
 /// Whether the device of this queue stays when its last queue is closed.
 #[allow(unsafe_code)]
 pub(super) fn tun_persist(fd: BorrowedFd<'_>, persist: bool) -> io::Result<()> {

@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use super::netlink::Netlink;
@@ -31,6 +31,19 @@ impl Tun {
             || Self::try_open(options),
             |error| matches!(error, Error::Busy(_)),
         )
+    }
+
+    /// Goes on with the queues that a predecessor left.
+    pub(super) fn inherit(options: &Options, tuns: Vec<OwnedFd>) -> Result<Vec<Self>, Error> {
+        let queues: Vec<_> = tuns.into_iter().map(|fd| Self(fd.into())).collect();
+        let mut netlink = Netlink::open().map_err(Error::system("open a netlink socket"))?;
+        configure(&mut netlink, options, &queues)?;
+        Ok(queues)
+    }
+
+    /// Another descriptor of the queue.
+    pub(super) fn keep(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone().map(Into::into)
     }
 
     fn try_open(options: &Options) -> Result<(Vec<Self>, bool), Error> {

@@ -144,6 +144,10 @@ pub enum Command {
     StatsDisplay,
     /// Answered by [`Reply::Health`]; does not look at `instance`.
     Health,
+    /// Replaces the running program by what lies where it was started from; does not look at
+    /// `instance`. Answered when the new one is known to start; [`Health::takeover`] says when it
+    /// has.
+    Upgrade,
 }
 
 /// The whole configuration of an instance, as a file has it. What it leaves out gets its default.
@@ -276,10 +280,26 @@ pub struct Health {
     /// Whether nothing is stored at all.
     #[serde(default)]
     pub ephemeral: bool,
+    /// How this program came to run.
+    #[serde(default)]
+    pub takeover: Takeover,
     /// Changes that are not on disk yet.
     pub journal_backlog: u64,
     /// Changes that were not journalled because the backlog was full, or storage failed.
     pub journal_lost: u64,
+}
+
+/// How a program followed another one without a packet lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// How often that happened since the process was started.
+    pub count: u64,
+    /// The version of the program before; empty when there was none.
+    pub from: String,
+    /// How long packets waited in the kernel, in milliseconds.
+    pub waited_ms: u64,
+    /// Why the last attempt failed, after which the same program went on.
+    pub failed: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

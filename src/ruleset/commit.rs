@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Sends a batch of nftables changes to the kernel, which carries out all of it or nothing.
 
+use std::hash::Hasher as _;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nftnl::{Batch, MsgType, NlMsg};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg, sockopt};
+use siphasher::sip::SipHasher13;
 
 use super::Error;
 
@@ -49,6 +51,14 @@ impl Changes {
     pub(super) fn delete(&mut self, message: &impl NlMsg, about: impl Into<String>) {
         self.batch.add(message, MsgType::Del);
         self.about.push(format!("delete {}", about.into()));
+    }
+
+    /// A number that two batches share only when they say the same.
+    pub(super) fn fingerprint(self) -> u64 {
+        let mut hasher = SipHasher13::new();
+        let batch = self.batch.finalize();
+        batch.iter().for_each(|page| hasher.write(page));
+        hasher.finish()
     }
 
     /// Sends everything as one datagram: pages sent one by one overflow the socket when there

@@ -257,6 +257,14 @@ impl Keeper {
         commit::socket().map(Self)
     }
 
+    /// Another hold on the same socket, for a successor.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn keep(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Replaces whatever rules we had by these, at once: no packet sees a state in between.
     ///
     /// # Errors
@@ -307,6 +315,33 @@ impl Keeper {
         }
         result
     }
+}
+
+impl From<OwnedFd> for Keeper {
+    /// Goes on for a predecessor, with what belonged to it.
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}
+
+impl From<Keeper> for OwnedFd {
+    fn from(keeper: Keeper) -> Self {
+        keeper.0
+    }
+}
+
+/// A number that stands for exactly these rules, as this program would install them: whoever finds
+/// them in force need not replace them, which costs the packets that wait in queues.
+///
+/// # Errors
+/// There is no memory.
+pub fn fingerprint(mode: Mode, rules: &Ruleset) -> Result<u64, Error> {
+    let mut changes = Changes::new();
+    for family in families(mode) {
+        let with = Defragmenter::Tproxy;
+        build::table(&mut changes, mode, *family, rules, with, true)?;
+    }
+    Ok(changes.fingerprint())
 }
 
 /// [`Keeper::install`] without keeping the tables.

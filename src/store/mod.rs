@@ -309,6 +309,9 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), Error> {
 
 const DATABASE: &str = "state.db";
 
+/// The version of the schema that this program writes.
+pub const SCHEMA: usize = MIGRATIONS.len();
+
 /// Forward only; a released one is never edited.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_initial.sql"),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tylo::base::{Protocol, Tick};
 use tylo::dataplane::{
-    Dataplane, Handler, Options, QueueCounters, Received, SendReport, Source, Verdict,
+    Dataplane, Handler, Inherited, Options, QueueCounters, Received, SendReport, Source, Verdict,
 };
 use tylo::model::PortRange;
 use tylo::ruleset::{Divert, Pool4Match, Ruleset, Stateless, install, probe};
@@ -166,7 +166,7 @@ impl Lab {
     pub(crate) fn start(&self) -> Dataplane {
         let handler = Arc::clone(&self.relay);
         self.gateway
-            .enter(|| Dataplane::start(options(), handler))
+            .enter(|| Dataplane::start(options(), handler, Inherited::default()))
             .unwrap()
     }
 

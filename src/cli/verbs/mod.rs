@@ -19,6 +19,7 @@ mod completion;
 mod diff;
 mod export;
 mod man;
+mod upgrade;
 
 /// The words behind the name of a verb, which is the first of them.
 type Args<'a> = &'a mut dyn Iterator<Item = OsString>;
@@ -53,6 +54,7 @@ static VERBS: &[Verb] = verbs! {
     all "MODE OPERATION" "Asks every instance" |args, _| all::all(args);
     completion "bash" "Prints what makes a shell complete words" |args, _| completion::completion(args);
     db "check|export|vacuum" "Looks after the database" |args, _| db::db(args);
+    upgrade "" "Replaces the daemon by the installed version" |args, _| upgrade::upgrade(args);
     man "DIR" "Writes manual pages" man::man;
 };
 
@@ -71,7 +73,7 @@ pub fn verb(
 pub fn verbs() -> String {
     let lines = VERBS.iter().map(|verb| {
         let call = format!("{} {}", verb.name, verb.example);
-        format!("       tylo {call:<22}{}\n", verb.about.to_lowercase())
+        format!("       tylo {call:<24}{}\n", verb.about.to_lowercase())
     });
     lines.collect()
 }

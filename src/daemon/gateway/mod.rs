@@ -2,14 +2,16 @@
 //! Changes of configuration: validate, store, put into force, replace the rules; a failure at any
 //! step takes the earlier ones back.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::handover;
 use super::traffic::{Slot, Traffic};
 use crate::base::prefix::{Pool6, Prefix6};
 use crate::dataplane::{self, Dataplane};
 use crate::engine::Instance;
 use crate::map::Siit;
-use crate::model::control::Failure;
+use crate::model::control::{Failure, Takeover};
 use crate::model::settings::{Settings, Value};
 use crate::model::{Flavour, Framework, INSTANCE_NAME_MAX};
 use crate::nat64::Nat64;
@@ -32,10 +34,15 @@ pub(super) struct Gateway {
     pub(super) dataplane: Dataplane,
     pub(super) mode: Mode,
     pub(super) namespace: u32,
-    rules: Keeper,
+    pub(super) rules: Keeper,
     tun: String,
     track: bool,
     installed: Mutex<Option<Ruleset>>,
+    /// What rules a predecessor left.
+    pub(super) found: Mutex<Option<u64>>,
+    pub(super) takeover: Takeover,
+    /// Tells the main loop to give way to a successor.
+    succession: tokio::sync::mpsc::Sender<PathBuf>,
     /// Held while the configuration changes; the next instance's number.
     next: Mutex<i64>,
 }
@@ -48,6 +55,7 @@ impl Gateway {
         rules: Keeper,
         tun: String,
         track: bool,
+        succession: tokio::sync::mpsc::Sender<PathBuf>,
     ) -> Result<Self, dataplane::Error> {
         let next = traffic.slots().iter().map(|slot| slot.id.0).max();
         Ok(Self {
@@ -59,7 +67,28 @@ impl Gateway {
             tun,
             track,
             installed: Mutex::default(),
+            found: Mutex::default(),
+            takeover: Takeover::default(),
+            succession,
             next: Mutex::new(next.unwrap_or(0).saturating_add(1)),
+        })
+    }
+
+    /// Gives way to what lies where this program was started from, once that is known to start.
+    pub(super) fn upgrade(&self) -> Result<(), Failure> {
+        if self.traffic.store.is_ephemeral() {
+            return Err(failure(
+                libc::EINVAL,
+                "the daemon runs with --ephemeral: an upgrade would lose instances and sessions; restart it",
+            ));
+        }
+        let program = handover::successor()
+            .map_err(|error| failure(libc::ENOEXEC, format!("nothing changed: {error:#}")))?;
+        self.succession.try_send(program).map_err(|_| {
+            failure(
+                libc::EALREADY,
+                "an upgrade is under way already; wait for it",
+            )
         })
     }
 

@@ -42,6 +42,10 @@ impl Gateway {
         dataplane::set_routes(&self.tun, &routes.pool6, &routes.pool4, routes.last_resort)
             .map_err(system)?;
         let mut installed = self.installed();
+        if installed.is_none() && self.left_by_predecessor(&rules) {
+            *installed = Some(rules);
+            return Ok(());
+        }
         if installed.as_ref() != Some(&rules) {
             // Whether it was in force before a failure is not known for sure.
             *installed = None;
@@ -49,6 +53,22 @@ impl Gateway {
             *installed = Some(rules);
         }
         Ok(())
+    }
+
+    /// Whether rules are those that the predecessor of this program had in force. To replace rules
+    /// makes the kernel drop what waits in the queues.
+    fn left_by_predecessor(&self, rules: &Ruleset) -> bool {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.take().is_some_and(|found| {
+            ruleset::fingerprint(self.mode, rules).is_ok_and(|ours| ours == found)
+                && ruleset::present(self.mode).unwrap_or(false)
+        })
+    }
+
+    /// A number for the rules in force.
+    pub(in crate::daemon) fn ruleset(&self) -> Option<u64> {
+        let installed = self.installed();
+        ruleset::fingerprint(self.mode, installed.as_ref()?).ok()
     }
 
     /// The rules in force, as far as known.

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A running program gives way to its successor without a packet lost.
+//!
+//! Its workers end, everything is written to disk, and the program is replaced in place (`execve`):
+//! the process, the queues with the packets that wait there, the TUN device, the rules and the
+//! control socket stay. The successor finds their descriptors by names in its environment.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+
+use crate::base::Tick;
+use crate::dataplane::{self, Inherited};
+use crate::model::control::Takeover;
+use crate::ruleset::Keeper;
+use crate::store;
+
+/// What one program leaves to the next.
+#[derive(Default)]
+pub(super) struct Legacy {
+    pub(super) dataplane: Inherited,
+    pub(super) control: Option<UnixListener>,
+    /// The socket that the rules belong to, and what rules they are.
+    pub(super) rules: Option<Keeper>,
+    pub(super) ruleset: Option<u64>,
+    /// Since when packets wait, by the clock of [`dataplane::monotonic`].
+    pub(super) since: Option<Tick>,
+    pub(super) takeover: Takeover,
+}
+
+impl Legacy {
+    /// What the program that was here before has left, if there was one.
+    pub(super) fn from_environment() -> anyhow::Result<Self> {
+        let Some(text) = std::env::var_os(VARIABLE) else {
+            return Ok(Self::default());
+        };
+        let text = text.to_string_lossy();
+        let mut legacy = Self::default();
+        let mut taken = HashSet::new();
+        for (name, value) in text.split(',').filter_map(|item| item.split_once('=')) {
+            legacy
+                .take(name, value, &mut taken)
+                .with_context(|| format!("{VARIABLE} has the item {name}={value}, which is not what a predecessor leaves; start without this variable"))?;
+        }
+        Ok(legacy)
+    }
+
+    fn take(&mut self, name: &str, value: &str, taken: &mut HashSet<RawFd>) -> anyhow::Result<()> {
+        match name {
+            "version" => value.clone_into(&mut self.takeover.from),
+            "count" => self.takeover.count = value.parse()?,
+            "since" => self.since = Some(Tick(value.parse()?)),
+            "ruleset" => self.ruleset = Some(value.parse()?),
+            name => {
+                let fd = descriptor(value.parse()?, taken)?;
+                match (name, self.dataplane.take(name, fd)?) {
+                    ("control", Some(fd)) => self.control = Some(fd.into()),
+                    ("rules", Some(fd)) => self.rules = Some(fd.into()),
+                    // Left by a newer version; closed.
+                    (_, _) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Packets wait from now on.
+    pub(super) fn begin(&mut self, before: &Takeover) {
+        self.since = Some(dataplane::monotonic());
+        self.takeover = Takeover {
+            count: before.count + 1,
+            from: env!("CARGO_PKG_VERSION").to_owned(),
+            waited_ms: 0,
+            failed: None,
+        };
+    }
+
+    /// Packets are read again.
+    pub(super) fn over(&mut self) -> Takeover {
+        if let Some(since) = self.since.take() {
+            self.takeover.waited_ms = dataplane::monotonic().since(since);
+        }
+        self.takeover.clone()
+    }
+
+    /// Becomes `program`. Returns only when that failed, and then what the program was to get.
+    pub(super) fn exec(self, program: &Path) -> Self {
+        let Self {
+            dataplane,
+            control,
+            rules,
+            ruleset,
+            since,
+            takeover,
+        } = self;
+        let mut named: Vec<(String, OwnedFd)> = dataplane.into_named().collect();
+        named.extend(control.map(|fd| ("control".to_owned(), fd.into())));
+        named.extend(rules.map(|fd| ("rules".to_owned(), fd.into())));
+        let mut text = format!("version={},count={}", takeover.from, takeover.count);
+        let numbers = [("since", since.map(|since| since.0)), ("ruleset", ruleset)];
+        for (name, value) in numbers {
+            if let Some(value) = value {
+                let _ = write!(text, ",{name}={value}");
+            }
+        }
+        for (name, fd) in &named {
+            // Whoever cannot be handed over is not there, and is opened anew.
+            if fcntl_setfd(fd, FdFlags::empty()).is_ok() {
+                let _ = write!(text, ",{name}={}", fd.as_raw_fd());
+            }
+        }
+        let mut arguments = std::env::args_os();
+        let error = Command::new(program)
+            .arg0(arguments.next().unwrap_or_else(|| OsString::from("tylod")))
+            .args(arguments)
+            .env(VARIABLE, text)
+            .exec();
+        tracing::error!(%error, program = %program.display(), "cannot become this program; going on");
+        let mut back = Self {
+            ruleset,
+            since,
+            takeover: Takeover {
+                failed: Some(format!("cannot become {}: {error}", program.display())),
+                ..takeover
+            },
+            ..Self::default()
+        };
+        for (name, fd) in named {
+            let _ = fcntl_setfd(&fd, FdFlags::CLOEXEC);
+            match (name.as_str(), back.dataplane.take(&name, fd)) {
+                ("control", Ok(Some(fd))) => back.control = Some(fd.into()),
+                ("rules", Ok(Some(fd))) => back.rules = Some(fd.into()),
+                (_, _) => {}
+            }
+        }
+        back
+    }
+}
+
+/// The program that this one was started from, as it is now: a package may have replaced it.
+///
+/// # Errors
+/// There is none there, or it cannot take over from this one.
+pub(super) fn successor() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe().context("cannot tell where this program is")?;
+    // What the kernel adds when the file was replaced.
+    let path = match path
+        .to_str()
+        .and_then(|path| path.strip_suffix(" (deleted)"))
+    {
+        Some(path) => PathBuf::from(path),
+        None => path,
+    };
+    let mut arguments = std::env::args_os();
+    let output = Command::new(&path)
+        .arg0(arguments.next().unwrap_or_else(|| OsString::from("tylod")))
+        .args(arguments)
+        .arg("--preflight")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", path.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut numbers = said.split_whitespace().map(str::parse::<usize>);
+    let (Some(Ok(format)), Some(Ok(schema))) = (numbers.next(), numbers.next()) else {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let complaint = complaint.lines().next().unwrap_or("it says nothing").trim();
+        bail!(
+            "{} cannot be started with the options of this daemon: {complaint}",
+            path.display()
+        );
+    };
+    if format != FORMAT {
+        bail!(
+            "{} takes over in another way (format {format}) than this version hands over (format {FORMAT}); restart the daemon instead",
+            path.display()
+        );
+    }
+    if schema < store::SCHEMA {
+        bail!(
+            "{} is older: its database has schema {schema}, the one in use {}",
+            path.display(),
+            store::SCHEMA
+        );
+    }
+    Ok(path)
+}
+
+/// What a program that is asked whether it could take over answers.
+pub(super) fn preflight() -> String {
+    format!("{FORMAT} {}", store::SCHEMA)
+}
+
+/// A descriptor that was inherited by number, each of which is taken once.
+#[expect(unsafe_code)]
+fn descriptor(number: RawFd, taken: &mut HashSet<RawFd>) -> anyhow::Result<OwnedFd> {
+    if number <= 2 || !taken.insert(number) {
+        bail!("descriptor {number} is not one that is handed over, or comes twice");
+    }
+    // SAFETY: called once for each number, before this program opened anything that it goes on
+    // using, so that nobody else owns what is open there.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    if let Err(error) = fcntl_getfd(&fd).and_then(|_| fcntl_setfd(&fd, FdFlags::CLOEXEC)) {
+        // Not open: there is nothing to close.
+        std::mem::forget(fd);
+        return Err(io::Error::from(error)).context("it is not open");
+    }
+    Ok(fd)
+}
+
+/// Names and numbers of what is handed over.
+const VARIABLE: &str = "TYLO_HANDOVER";
+
+/// Changes when a program of an earlier version could not make use of what it gets.
+const FORMAT: usize = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(items: &[(&str, &str)]) -> anyhow::Result<Legacy> {
+        let (mut legacy, mut taken) = (Legacy::default(), HashSet::new());
+        for (name, value) in items {
+            legacy.take(name, value, &mut taken)?;
+        }
+        Ok(legacy)
+    }
+
+    /// A number that nobody else closes.
+    fn open(what: impl Into<OwnedFd>) -> String {
+        use std::os::fd::IntoRawFd as _;
+        what.into().into_raw_fd().to_string()
+    }
+
+    #[test]
+    fn what_a_predecessor_says_is_understood() {
+        let legacy = take(&[
+            ("version", "0.9"),
+            ("count", "3"),
+            ("since", "77"),
+            ("ruleset", "18446744073709551615"),
+        ])
+        .unwrap();
+        assert_eq!(legacy.takeover.from, "0.9");
+        assert_eq!((legacy.takeover.count, legacy.since), (3, Some(Tick(77))));
+        assert_eq!(legacy.ruleset, Some(u64::MAX));
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_what_is_new_is_closed() {
+        let null = || std::fs::File::open("/dev/null").unwrap();
+        for (name, value) in [
+            ("count", "many"),
+            ("since", "-1"),
+            ("control", "0"),
+            ("control", "2"),
+            ("control", "1000000"),
+            ("control", "x"),
+            // Not a queue socket.
+            ("queue-6400", &open(null())),
+        ] {
+            assert!(take(&[(name, value)]).is_err(), "{name} {value}");
+        }
+        let twice = open(null());
+        assert!(take(&[("rules", &twice), ("control", &twice)]).is_err());
+        let new = open(null());
+        assert!(take(&[("not-known-yet", &new)]).is_ok());
+        assert!(take(&[("rules", &new)]).is_err(), "still open");
+    }
+
+    #[test]
+    fn this_program_could_follow_itself() {
+        let said = preflight();
+        let numbers: Vec<usize> = said.split(' ').map(|n| n.parse().unwrap()).collect();
+        assert_eq!(numbers, [FORMAT, store::SCHEMA]);
+    }
+}
