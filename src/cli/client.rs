@@ -138,6 +138,7 @@ impl Client {
                 | Reply::Translation(_)
                 | Reply::Stats(_)
                 | Reply::Health(_)
+                | Reply::Holders(_)
                 | Reply::Config(_)) => each(reply)?,
             }
         }

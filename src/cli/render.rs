@@ -461,6 +461,7 @@ pub(crate) fn rows(reply: &Reply) -> Result<usize, Foreign> {
         | Reply::Translation(_)
         | Reply::Stats(_)
         | Reply::Health(_)
+        | Reply::Holders(_)
         | Reply::Config(_)
         | Reply::Events(_)
         | Reply::Lost(_)

@@ -32,7 +32,7 @@ use self::traffic::Traffic;
 use crate::control;
 use crate::dataplane::{self, Addresses, Dataplane, NetworkWatch};
 use crate::ruleset;
-use crate::store::{Clock, Store};
+use crate::store::{self, Clock, Store};
 
 mod follow;
 mod gateway;
@@ -60,6 +60,11 @@ struct Options {
     /// Use no disk: nothing is read, and nothing lasts
     #[arg(long, conflicts_with = "state_dir")]
     ephemeral: bool,
+
+    /// Milliseconds that sessions are gathered for before they are written together (1-10000)
+    #[arg(long, value_name = "MS", default_value_t = store::COMMIT_AFTER.as_millis() as u16,
+          value_parser = clap::value_parser!(u16).range(1..=10_000), conflicts_with = "ephemeral")]
+    commit_deadline: u16,
 
     /// First NFQUEUE number to use; every instance takes as many as there are workers
     #[arg(long, value_name = "NUMBER", default_value_t = 6400)]
@@ -170,7 +175,8 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     let (store, saved) = if options.ephemeral {
         (Store::ephemeral(clock), Vec::new())
     } else {
-        Store::open(&options.state_dir, clock)?
+        let deadline = Duration::from_millis(options.commit_deadline.into());
+        Store::open_with(&options.state_dir, clock, deadline)?
     };
     let mode = ruleset::probe()?;
     tracing::info!(queue_expression = %mode, "rules hand packets over with the {mode} expression");

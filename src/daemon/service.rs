@@ -129,6 +129,17 @@ impl Service for Gateway {
                 reply(Reply::Health(self.health()?));
                 Ok(())
             }
+            Command::Who { protocol, v4, at } => {
+                let found = self.traffic.store.holders(protocol, v4, at);
+                let found = found.map_err(|error| failure(libc::EIO, error.to_string()))?;
+                reply(Reply::Holders(found.ok_or_else(|| {
+                    failure(
+                        libc::EOPNOTSUPP,
+                        "nothing is stored (--ephemeral), so nobody knows; see 'bib display' for now",
+                    )
+                })?));
+                Ok(())
+            }
         }
     }
 }

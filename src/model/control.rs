@@ -148,6 +148,13 @@ pub enum Command {
     /// `instance`. Answered when the new one is known to start; [`Health::takeover`] says when it
     /// has.
     Upgrade,
+    /// Answered by [`Reply::Holders`]; does not look at `instance`.
+    Who {
+        protocol: Protocol,
+        v4: Transport4,
+        /// Milliseconds since 1970; now when it is missing.
+        at: Option<u64>,
+    },
 }
 
 /// The whole configuration of an instance, as a file has it. What it leaves out gets its default.
@@ -221,6 +228,7 @@ pub enum Reply {
     /// Name and value of every counter, in display order.
     Stats(Vec<(String, u64)>),
     Health(Health),
+    Holders(Holders),
     /// Tables that are spread over several lines follow each other; the rest is in each.
     Config(Box<Config>),
     /// The request was carried out; the answer ends here.
@@ -264,6 +272,33 @@ pub struct Failure {
     pub code: u8,
     /// What is wrong, the value, what to do.
     pub message: String,
+}
+
+/// Who had an IPv4 transport address at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holders {
+    /// Usually one; several where the clock was set, or in the very moment of a change.
+    pub holders: Vec<Holder>,
+    /// Since when mappings are recorded, by the instance that does it longest.
+    pub since: Option<u64>,
+}
+
+/// Who had it, and how long. Times are milliseconds since 1970, by the gateway's wall clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub v6: Transport6,
+    /// `None` when it is there now and nobody recorded since when.
+    pub began: Option<u64>,
+    /// It was there then, perhaps before.
+    pub began_or_before: bool,
+    /// `None` when it is there now.
+    pub ended: Option<u64>,
+    /// It was gone then, perhaps before.
+    pub ended_or_before: bool,
+    /// Whether it is there now as a static one.
+    pub is_static: bool,
+    /// `None` when it was removed since.
+    pub instance: Option<String>,
 }
 
 /// What a monitoring system wants to know.

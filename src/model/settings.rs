@@ -7,12 +7,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use self::checks::lifetime;
+pub use self::checks::unscoped;
 pub use self::error::SettingError;
-use self::text::{LONGEST, parse_bool, parse_plateaus};
 pub use self::text::{format_duration, parse_duration, parse_number};
+use self::text::{parse_bool, parse_plateaus};
 use super::{Flavour, HairpinMode};
-use crate::base::prefix::{Pool6, Prefix4, Prefix6, SCOPED4};
+use crate::base::prefix::{Pool6, Prefix4, Prefix6};
 
+mod checks;
 mod error;
 mod stored;
 mod text;
@@ -139,6 +142,10 @@ pub struct Settings {
     pub maximum_sessions_per_prefix: u32,
     /// How many bits of an IPv6 address tell whose sessions are counted together.
     pub source_prefix_length: u8,
+    /// How long it is remembered who had which mapping, from its end on; 0 is not at all.
+    pub history_retention: u64,
+    /// Most mappings that are remembered after their end; 0 is no limit.
+    pub history_max_entries: u32,
 }
 
 impl Default for Settings {
@@ -179,6 +186,8 @@ impl Default for Settings {
             maximum_sessions: 0,
             maximum_sessions_per_prefix: 0,
             source_prefix_length: 64,
+            history_retention: 0,
+            history_max_entries: 10_000_000,
         }
     }
 }
@@ -246,34 +255,6 @@ impl Setting {
                     .ok_or_else(|| SettingError::Hairpin(text.to_owned()))?,
             ),
         })
-    }
-}
-
-fn lifetime(key: &'static str, given: u64, minimum: u64) -> Result<u64, SettingError> {
-    if given < minimum {
-        return Err(SettingError::TooSmall {
-            key,
-            given: format_duration(given),
-            minimum: format_duration(minimum),
-        });
-    }
-    if given > LONGEST {
-        return Err(SettingError::Range(given.to_string(), minimum, LONGEST));
-    }
-    Ok(given)
-}
-
-/// Whether a prefix holds no addresses that are confined to their link.
-///
-/// # Errors
-/// [`SettingError::Scoped`].
-pub fn unscoped(prefix: Prefix4) -> Result<(), SettingError> {
-    match SCOPED4
-        .into_iter()
-        .find(|scoped| scoped.intersects(&prefix))
-    {
-        Some(scoped) => Err(SettingError::Scoped(prefix, scoped)),
-        None => Ok(()),
     }
 }
 
@@ -576,6 +557,14 @@ const SETTINGS: &[Setting] = &[
             Byte,
             128
         )
+    },
+    Setting {
+        extension: true,
+        ..setting!(NAT64, "history-retention", history_retention, Duration, 0)
+    },
+    Setting {
+        extension: true,
+        ..setting!(NAT64, "history-max-entries", history_max_entries, Number)
     },
 ];
 

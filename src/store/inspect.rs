@@ -118,21 +118,35 @@ pub enum ExportError {
     Output(#[from] io::Error),
 }
 
-/// Fails when the pages of the database at `path` do not fit together. Reads all of it.
-pub(super) fn sound(path: &Path) -> rusqlite::Result<()> {
+/// Fails when the pages of the database at `path` do not fit together. Reads all of it; without
+/// `suspect` not a history, which may be larger than all the rest and is not needed for a start.
+pub(super) fn sound(path: &Path, suspect: bool) -> rusqlite::Result<()> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     db.busy_timeout(std::time::Duration::from_secs(5))?;
-    match pragma(&db, "quick_check(1)")?.pop() {
-        None => Ok(()),
-        Some(what) => Err(rusqlite::Error::SqliteFailure(
-            ffi::Error::new(ffi::SQLITE_CORRUPT),
-            Some(what),
-        )),
+    let mut checks = vec!["quick_check(1)".to_owned()];
+    if !suspect && db.prepare("SELECT 1 FROM history")?.exists([])? {
+        // The table of tables stands for what belongs to none, too.
+        let mut query = db.prepare(
+            "SELECT 'sqlite_schema' UNION ALL \
+             SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'history'",
+        )?;
+        let names = query.query_map([], |row| row.get::<_, String>(0))?;
+        let names: Vec<_> = names.collect::<Result<_, _>>()?;
+        checks = names.iter().map(|n| format!("quick_check({n})")).collect();
     }
+    for check in checks {
+        if let Some(what) = pragma(&db, &check)?.pop() {
+            return Err(rusqlite::Error::SqliteFailure(
+                ffi::Error::new(ffi::SQLITE_CORRUPT),
+                Some(what),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Opens the database of a directory to read it.
-fn look(dir: &Path) -> Result<Connection, Error> {
+pub(super) fn look(dir: &Path) -> Result<Connection, Error> {
     let path = dir.join(DATABASE);
     std::fs::metadata(&path).map_err(|error| Error::Directory(dir.to_owned(), error))?;
     let open = || {

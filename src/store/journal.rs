@@ -8,18 +8,23 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::{Clock, Error, InstanceId, Pool4Range, Pool4Set, Saved, is_damage, open, write};
+use super::history::{Recorder, millis};
+use super::write::Event;
+use super::{
+    Clock, Error, InstanceId, Pool4Range, Pool4Set, SUSPECT, Saved, history, is_damage, open, write,
+};
 use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Transport4};
+use crate::model::control::Holders;
 use crate::model::settings::Settings;
 use crate::model::{EamRow, Flavour, Framework};
 use crate::nat64::Change;
@@ -31,6 +36,7 @@ pub struct Store {
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     clock: fn() -> Clock,
+    dir: Option<PathBuf>,
     /// Held for as long as the state directory is in use.
     _lock: Option<File>,
 }
@@ -64,7 +70,8 @@ pub enum Config {
 
 enum Message {
     Config(Config, mpsc::Sender<Result<(), Error>>),
-    Changes(InstanceId, Vec<Change>),
+    /// What happened, and when by the wall clock.
+    Changes(InstanceId, u64, Vec<Change>),
     /// Everything an instance has, in place of what is stored.
     Replace(
         InstanceId,
@@ -72,6 +79,8 @@ enum Message {
         Option<mpsc::Sender<Result<(), Error>>>,
     ),
     Flush(InstanceId, mpsc::Sender<Result<(), Error>>),
+    /// Writes what was taken so far.
+    Commit(mpsc::Sender<Result<(), Error>>),
 }
 
 struct Shared {
@@ -92,14 +101,35 @@ impl Store {
     /// instance that makes no sense, or is damaged beyond reading any instance. Nothing stored is
     /// changed then.
     pub fn open(dir: &Path, clock: fn() -> Clock) -> Result<(Self, Vec<Saved>), Error> {
+        Self::open_with(dir, clock, COMMIT_AFTER)
+    }
+
+    /// Like [`open`](Self::open), for other deadlines: how long changes are gathered before they are
+    /// committed together.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(
+        dir: &Path,
+        clock: fn() -> Clock,
+        deadline: Duration,
+    ) -> Result<(Self, Vec<Saved>), Error> {
         let (db, lock, saved) = open(dir, clock())?;
+        let mut recorder = Recorder::default();
+        for each in &saved {
+            recorder.set(each.id, &each.settings);
+        }
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let shared = Arc::new(Shared::new(saved.iter().map(|s| s.id), clock()));
         let writer = Writer {
             db,
             clock,
+            deadline,
+            suspect: dir.join(SUSPECT),
             shared: Arc::clone(&shared),
             removed: HashSet::new(),
+            recorder,
+            forget: Instant::now(),
             complained: None,
         };
         let thread = std::thread::Builder::new()
@@ -111,6 +141,7 @@ impl Store {
             thread: Some(thread),
             shared,
             clock,
+            dir: Some(dir.to_owned()),
             _lock: Some(lock),
         };
         Ok((store, saved))
@@ -123,6 +154,7 @@ impl Store {
             thread: None,
             shared: Arc::new(Shared::new(std::iter::empty(), clock())),
             clock,
+            dir: None,
             _lock: None,
         }
     }
@@ -176,7 +208,8 @@ impl Store {
     /// Takes changes for writing. Never waits: what the writer cannot take is counted, and the
     /// instance is [asked for](Self::take_resync) as a whole later.
     pub fn journal(&self, instance: InstanceId, changes: Vec<Change>) {
-        self.send(instance, changes, Message::Changes);
+        let at = (self.clock)().wall;
+        self.send(instance, changes, |id, all| Message::Changes(id, at, all));
     }
 
     /// Takes everything an instance has, in place of what is stored. Never waits either.
@@ -206,7 +239,7 @@ impl Store {
         &self,
         instance: InstanceId,
         changes: Vec<Change>,
-        message: fn(InstanceId, Vec<Change>) -> Message,
+        message: impl FnOnce(InstanceId, Vec<Change>) -> Message,
     ) {
         let count = changes.len() as u64;
         let Some(sender) = self.sender.as_ref() else {
@@ -220,6 +253,24 @@ impl Store {
                 self.shared.lose(instance, count);
             }
         }
+    }
+
+    /// Who had a transport address at some time, or has it now; `None` when nothing is stored. Reads
+    /// beside the writer, after what it was given before.
+    ///
+    /// # Errors
+    /// The database lacks something, or cannot be read.
+    pub fn holders(
+        &self,
+        protocol: Protocol,
+        v4: Transport4,
+        at: Option<u64>,
+    ) -> Result<Option<Holders>, Error> {
+        let Some(dir) = &self.dir else {
+            return Ok(None);
+        };
+        self.ask(Message::Commit)?;
+        history::holders(dir, protocol, v4, at).map(Some)
     }
 
     /// Changes taken but not on disk yet.
@@ -284,26 +335,41 @@ impl Shared {
 struct Writer {
     db: Connection,
     clock: fn() -> Clock,
+    /// How long changes are gathered before they are committed together.
+    deadline: Duration,
+    /// Has the next start look at all of the database.
+    suspect: PathBuf,
     shared: Arc<Shared>,
     /// Workers may report changes of an instance a moment longer than it exists.
     removed: HashSet<InstanceId>,
     complained: Option<Instant>,
+    recorder: Recorder,
+    /// When to look for what can be forgotten.
+    forget: Instant,
 }
+
+/// A change, whose it is, and when it happened by the wall clock.
+type Taken = (InstanceId, u64, Change);
 
 impl Writer {
     fn run(mut self, receiver: &Receiver<Message>) {
         let mut batch = Vec::new();
-        while let Ok(first) = receiver.recv() {
-            let until = Instant::now() + COMMIT_AFTER;
-            let mut next = Some(first);
+        loop {
+            let idle = self.forget.saturating_duration_since(Instant::now());
+            let mut next = match receiver.recv_timeout(idle) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let until = Instant::now() + self.deadline;
             while let Some(message) = next.take() {
                 match message {
-                    Message::Changes(id, changes) if self.removed.contains(&id) => {
+                    Message::Changes(id, _, changes) if self.removed.contains(&id) => {
                         let count = changes.len() as u64;
                         self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
                     }
-                    Message::Changes(id, changes) => {
-                        batch.extend(changes.into_iter().map(|change| (id, change)));
+                    Message::Changes(id, at, changes) => {
+                        batch.extend(changes.into_iter().map(|change| (id, at, change)));
                     }
                     Message::Replace(id, snapshot, reply) => {
                         // A failure is counted and complained about.
@@ -324,6 +390,9 @@ impl Writer {
                         };
                         let _ = reply.send(result);
                     }
+                    Message::Commit(reply) => {
+                        let _ = reply.send(self.commit(&mut batch).map_err(Error::from));
+                    }
                     Message::Config(config, reply) => {
                         // In order: an instance must exist before it has sessions.
                         let _ = self.commit(&mut batch);
@@ -337,10 +406,11 @@ impl Writer {
                 }
             }
             let _ = self.commit(&mut batch);
+            self.forget();
         }
     }
 
-    fn commit(&mut self, batch: &mut Vec<(InstanceId, Change)>) -> rusqlite::Result<()> {
+    fn commit(&mut self, batch: &mut Vec<Taken>) -> rusqlite::Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -348,15 +418,16 @@ impl Writer {
         let clock = (self.clock)();
         let mut write = || {
             let tx = begin(&mut self.db)?;
-            for (id, change) in latest(batch) {
-                write::change(&tx, *id, change, clock)?;
+            for (id, at, change) in latest(batch) {
+                let event = Event::seen(clock, *at);
+                write::change(&tx, *id, change, event, &mut self.recorder)?;
             }
             tx.commit()
         };
         let result = write();
         if let Err(error) = &result {
             self.complain(error);
-            for (id, _) in batch.iter() {
+            for (id, ..) in batch.iter() {
                 self.shared.lose(*id, 1);
             }
         }
@@ -374,9 +445,14 @@ impl Writer {
         let mut write = || {
             let tx = begin(&mut self.db)?;
             tx.execute("DELETE FROM session WHERE instance = ?1", [id.0])?;
-            tx.execute("DELETE FROM bib WHERE instance = ?1", [id.0])?;
+            if self.recorder.records(id) {
+                let now = millis(clock.wall);
+                self.recorder.end_others(&tx, id, &snapshot, now)?;
+            } else {
+                tx.execute("DELETE FROM bib WHERE instance = ?1", [id.0])?;
+            }
             for change in &snapshot {
-                write::change(&tx, id, change, clock)?;
+                write::change(&tx, id, change, Event::found(clock), &mut self.recorder)?;
             }
             tx.commit()
         };
@@ -402,7 +478,7 @@ impl Writer {
 
     fn apply(&mut self, config: &Config) -> rusqlite::Result<()> {
         let tx = begin(&mut self.db)?;
-        write::config(&tx, config, (self.clock)())?;
+        write::config(&tx, config, (self.clock)(), &mut self.recorder)?;
         tx.commit()
     }
 
@@ -416,16 +492,22 @@ impl Writer {
     /// Keeps track of which instances there are.
     fn note(&mut self, config: &Config) {
         match config {
-            Config::Add { id, .. } => {
+            Config::Add { id, settings, .. } => {
                 self.shared.instances().insert(*id);
+                self.recorder.set(*id, settings);
+            }
+            Config::Settings(id, settings) => {
+                self.recorder.set(*id, settings);
+                self.forget = Instant::now();
             }
             Config::Remove(id) => {
                 self.shared.instances().remove(id);
                 self.removed.insert(*id);
+                self.recorder.remove(*id);
+                self.forget = Instant::now();
             }
             Config::All(all) => all.iter().for_each(|each| self.note(each)),
-            Config::Settings(..)
-            | Config::Pool4(..)
+            Config::Pool4(..)
             | Config::EamAdd(..)
             | Config::EamRemove(..)
             | Config::Eamt(..)
@@ -434,8 +516,26 @@ impl Writer {
         }
     }
 
+    /// Forgets what is too old or too much, in portions between which the rest is written.
+    fn forget(&mut self) {
+        if Instant::now() < self.forget {
+            return;
+        }
+        let now = (self.clock)().wall;
+        let next = self.recorder.forget(&mut self.db, now);
+        if let Err(error) = &next {
+            self.complain(error);
+        }
+        self.forget = Instant::now() + next.unwrap_or(FORGET_AGAIN);
+    }
+
     /// Says that the disk fails, but not with every batch.
     fn complain(&mut self, error: &rusqlite::Error) {
+        self.recorder.roll_back();
+        if is_damage(error) {
+            // It is worth a try.
+            let _ = File::create(&self.suspect);
+        }
         if self
             .complained
             .is_none_or(|t| t.elapsed() >= COMPLAIN_EVERY)
@@ -456,20 +556,20 @@ const fn epoch(clock: Clock) -> i64 {
     clock.wall.wrapping_sub(clock.tick.0) as i64
 }
 
-fn begin(db: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+pub(super) fn begin(db: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     db.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
 /// The changes that count: those of a session that a later one overtakes are left out, and so is
 /// all that happened to sessions before their mapping went, which takes them along.
-fn latest(batch: &[(InstanceId, Change)]) -> impl Iterator<Item = &(InstanceId, Change)> {
+fn latest(batch: &[Taken]) -> impl Iterator<Item = &Taken> {
     type Key = (InstanceId, Protocol, Transport4, Transport4);
     let mut seen: HashSet<Key> = HashSet::new();
     let mut gone: HashSet<(InstanceId, Protocol, Transport4)> = HashSet::new();
     let mut keep: Vec<_> = batch
         .iter()
         .rev()
-        .filter(|(id, change)| match change {
+        .filter(|(id, _, change)| match change {
             Change::Session { session: s, .. } => {
                 !gone.contains(&(*id, s.protocol, s.v4))
                     && seen.insert((*id, s.protocol, s.v4, s.remote))
@@ -494,8 +594,8 @@ fn latest(batch: &[(InstanceId, Change)]) -> impl Iterator<Item = &(InstanceId, 
     keep.into_iter()
 }
 
-/// How long changes are gathered before they are committed together.
-const COMMIT_AFTER: Duration = Duration::from_millis(10);
+/// How long changes are gathered when nobody says otherwise.
+pub const COMMIT_AFTER: Duration = Duration::from_millis(10);
 
 /// How many changes are committed together at most.
 const BATCH: usize = 20_000;
@@ -505,5 +605,8 @@ const QUEUE: usize = 8_192;
 
 /// Milliseconds by which a clock must jump for that to matter.
 const CLOCK_STEP: u64 = 2_000;
+
+/// When to try again after a failure.
+const FORGET_AGAIN: Duration = Duration::from_secs(30);
 
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);

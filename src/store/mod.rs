@@ -20,13 +20,14 @@ use crate::model::settings::Settings;
 use crate::model::{EamRow, Flavour, Framework, MaxIterations, PortRange};
 use crate::nat64::{Mapping, SessionState};
 
+pub mod history;
 pub mod inspect;
 pub mod journal;
 mod load;
 mod salvage;
 mod write;
 
-pub use journal::Store;
+pub use journal::{COMMIT_AFTER, Store};
 
 /// Two clocks read together: deadlines are kept by the wall clock, because the other one starts
 /// anew with every boot.
@@ -171,14 +172,17 @@ fn open(dir: &Path, clock: Clock) -> Result<(Connection, File, Vec<Saved>), Erro
     let lock = claim(dir)?;
     let seconds = clock.wall / 1_000;
     salvage::finish(dir, seconds)?;
-    let opened = match read(dir, clock) {
+    let suspect = dir.join(SUSPECT);
+    let opened = match read(dir, clock, suspect.exists()) {
         Err(error) if error.is_damage() => {
             salvage::salvage(dir, error, seconds)?;
-            read(dir, clock)
+            read(dir, clock, true)
         }
         opened => opened,
     };
     let (db, saved) = opened?;
+    // One that stays costs time with the next start.
+    let _ = fs::remove_file(suspect);
     Ok((db, lock, saved))
 }
 
@@ -198,7 +202,8 @@ fn claim(dir: &Path) -> Result<File, Error> {
     lock(dir)
 }
 
-fn read(dir: &Path, clock: Clock) -> Result<(Connection, Vec<Saved>), Error> {
+/// Reads everything but what was; looks at that, too, when it is suspect.
+fn read(dir: &Path, clock: Clock, suspect: bool) -> Result<(Connection, Vec<Saved>), Error> {
     let db = connect(dir)?;
     // What is damaged stays as it is found: the log is not written into it.
     let careful = |on| db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on);
@@ -207,7 +212,7 @@ fn read(dir: &Path, clock: Clock) -> Result<(Connection, Vec<Saved>), Error> {
     careful(true).map_err(trouble)?;
     let saved = std::thread::scope(|scope| {
         // Finds what reading alone does not, and meanwhile the other processor reads.
-        let check = scope.spawn(|| inspect::sound(&path));
+        let check = scope.spawn(|| inspect::sound(&path, suspect));
         let saved = load::instances(&db, clock);
         let sound = check.join().unwrap_or(Ok(()));
         sound.map_err(trouble).and(saved)
@@ -312,16 +317,22 @@ const DATABASE: &str = "state.db";
 /// The version of the schema that this program writes.
 pub const SCHEMA: usize = MIGRATIONS.len();
 
+/// Says that damage was met while the database was in use.
+const SUSPECT: &str = "state.db.suspect";
+
 /// Forward only; a released one is never edited.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_initial.sql"),
     include_str!("../../migrations/0002_stateless.sql"),
+    include_str!("../../migrations/0003_history.sql"),
 ];
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_clock;
+#[cfg(test)]
+mod tests_history;
 #[cfg(test)]
 mod tests_schema;
 #[cfg(test)]

@@ -154,8 +154,14 @@ impl<'a> Damaged<'a> {
         let mut rows = query.query([name])?;
         let (mut columns, mut keys) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
-            columns.push(row.get(0)?);
-            keys += usize::from(row.get::<_, i64>(1)? > 0);
+            let (column, key): (String, i64) = (row.get(0)?, row.get(1)?);
+            // Of an older version of the schema; the rest have a default.
+            let lacks = format!("SELECT {column} FROM {name} LIMIT 0");
+            if key == 0 && db.prepare(&lacks).is_err() {
+                continue;
+            }
+            columns.push(column);
+            keys += usize::from(key > 0);
         }
         Ok(Self {
             db,

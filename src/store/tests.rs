@@ -282,10 +282,10 @@ fn rows_that_cannot_be_are_passed_over() {
     drop(store);
     let db = Connection::open(dir.0.join("state.db")).unwrap();
     db.execute_batch(
-        "INSERT INTO bib VALUES (7, 9, 1, 1, x'00000000000000000000000000000000', 1, 0);
-         INSERT INTO bib VALUES (7, 0, -1, 1, x'00000000000000000000000000000000', 1, 0);
-         INSERT INTO bib VALUES (7, 0, 1, 70000, x'00000000000000000000000000000000', 1, 0);
-         INSERT INTO bib VALUES (7, 0, 1, 1, x'00', 1, 0);
+        "INSERT INTO bib VALUES (7, 9, 1, 1, x'00000000000000000000000000000000', 1, 0, NULL, 0);
+         INSERT INTO bib VALUES (7, 0, -1, 1, x'00000000000000000000000000000000', 1, 0, NULL, 0);
+         INSERT INTO bib VALUES (7, 0, 1, 70000, x'00000000000000000000000000000000', 1, 0, NULL, 0);
+         INSERT INTO bib VALUES (7, 0, 1, 1, x'00', 1, 0, NULL, 0);
          INSERT INTO session VALUES (7, 0, 1, 1, 1, 1, 7, 0, 1);
          INSERT INTO session VALUES (7, 0, 1, 1, 1, 2, 0, 5, 1);
          INSERT INTO session VALUES (7, 0, 1, 1, 1, 3, 0, 0, -1);

@@ -14,10 +14,14 @@ use crate::nat64::tcp::Lifetime;
 const FIXTURES: &[&str] = &[
     include_str!("../../tests/fixtures/state/v1.sql"),
     include_str!("../../tests/fixtures/state/v2.sql"),
+    include_str!("../../tests/fixtures/state/v3.sql"),
 ];
 
 /// The version that brought the tables of stateless translation.
 const STATELESS: usize = 2;
+
+/// The version that brought the history.
+const HISTORY: usize = 3;
 
 #[test]
 fn every_version_is_brought_up_to_date_with_all_it_has() {
@@ -46,6 +50,15 @@ fn every_version_is_brought_up_to_date_with_all_it_has() {
         assert!(again[2].eamt.contains(&row));
         assert_eq!(again[2].eamt.len(), siit.eamt.len() + 1);
         assert_eq!(again[0].sessions, saved[0].sessions);
+        let mut gone = mapping(3, false).v4;
+        let had = |v4| {
+            let at = Some(clock().wall - 150_000);
+            history::holders(&dir.0, Protocol::Tcp, v4, at).unwrap()
+        };
+        assert_eq!(had(gone).holders.len(), usize::from(version >= HISTORY));
+        // There when it was first recorded, which is what is known of it.
+        gone.port = 2;
+        assert_eq!(had(gone).holders.len(), usize::from(version >= HISTORY));
         assert_eq!(inspect::check(&dir.0).unwrap(), [""; 0]);
     }
 }

@@ -307,7 +307,7 @@ fn a_look_from_outside_finds_what_is_wrong_and_changes_nothing() {
     inspect::export(&dir.0, &mut lines).unwrap();
     let lines = String::from_utf8(lines).unwrap();
     assert_eq!(lines.lines().count(), 1 + 2 * PORTS.len());
-    let first = r#"{"row":{"instance":7,"is_static":1,"protocol":0,"v4_addr":"192.0.2.1","v4_port":1000,"v6_addr":"2001:db8::8","v6_port":1000},"table":"bib"}"#;
+    let first = r#"{"row":{"began":null,"doubt":0,"instance":7,"is_static":1,"protocol":0,"v4_addr":"192.0.2.1","v4_port":1000,"v6_addr":"2001:db8::8","v6_port":1000},"table":"bib"}"#;
     assert!(
         lines.lines().any(|line| line == first),
         "{}",
@@ -325,7 +325,7 @@ fn a_look_from_outside_finds_what_is_wrong_and_changes_nothing() {
          INSERT INTO denylist4 VALUES (9, 0, 0, 0);
          INSERT INTO session VALUES (7, 0, 3221225985, 1000, 1, 1, 77, 0, 1);
          INSERT INTO instance VALUES (8, 'nat64', 'other', 'netfilter', 1, '{}');
-         INSERT INTO bib SELECT 8, 0, v4_addr, v4_port, v6_addr, v6_port, 0 FROM bib WHERE v4_port = 1000",
+         INSERT INTO bib SELECT 8, 0, v4_addr, v4_port, v6_addr, v6_port, 0, NULL, 0 FROM bib WHERE v4_port = 1000",
     )
     .unwrap();
     drop(db);

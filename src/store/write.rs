@@ -3,6 +3,7 @@
 
 use rusqlite::{Transaction, params};
 
+use super::history::{BEGAN_BEFORE, End, Recorder, millis, switch};
 use super::journal::Config;
 use super::load::{lifetime_number, state_number, wall};
 use super::{Clock, InstanceId, Pool4Range, Pool4Set};
@@ -12,7 +13,12 @@ use crate::model::{EamRow, MaxIterations};
 use crate::nat64::Change;
 
 /// Writes a change of configuration.
-pub(super) fn config(tx: &Transaction<'_>, config: &Config, clock: Clock) -> rusqlite::Result<()> {
+pub(super) fn config(
+    tx: &Transaction<'_>,
+    config: &Config,
+    clock: Clock,
+    recorder: &mut Recorder,
+) -> rusqlite::Result<()> {
     match config {
         Config::Add {
             id,
@@ -34,6 +40,7 @@ pub(super) fn config(tx: &Transaction<'_>, config: &Config, clock: Clock) -> rus
                     json(settings)?
                 ],
             )?;
+            switch(tx, *id, settings, clock.wall)?;
         }
         Config::Remove(id) => {
             tx.execute("DELETE FROM instance WHERE id = ?1", [id.0])?;
@@ -43,6 +50,7 @@ pub(super) fn config(tx: &Transaction<'_>, config: &Config, clock: Clock) -> rus
                 "UPDATE instance SET settings = ?2 WHERE id = ?1",
                 params![id.0, json(settings)?],
             )?;
+            switch(tx, *id, settings, clock.wall)?;
         }
         Config::Pool4(id, sets, ranges) => write_pool4(tx, *id, sets, ranges)?,
         Config::EamAdd(id, row) => write_eam(tx, *id, row)?,
@@ -61,16 +69,45 @@ pub(super) fn config(tx: &Transaction<'_>, config: &Config, clock: Clock) -> rus
         Config::Denylist4(id, rows) => write_denylist4(tx, *id, rows)?,
         Config::Bib(id, changes) => {
             for each in changes {
-                change(tx, *id, each, clock)?;
+                change(tx, *id, each, Event::seen(clock, clock.wall), recorder)?;
             }
         }
         Config::All(all) => {
             for each in all {
-                self::config(tx, each, clock)?;
+                self::config(tx, each, clock, recorder)?;
             }
         }
     }
     Ok(())
+}
+
+/// When something happened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    clock: Clock,
+    at: i64,
+    /// See [`BEGAN_BEFORE`].
+    doubt: u8,
+}
+
+impl Event {
+    /// Something that was seen as it happened.
+    pub(super) fn seen(clock: Clock, at: u64) -> Self {
+        Self {
+            clock,
+            at: millis(at),
+            doubt: 0,
+        }
+    }
+
+    /// Something that is found to have happened.
+    pub(super) fn found(clock: Clock) -> Self {
+        Self {
+            clock,
+            at: millis(clock.wall),
+            doubt: BEGAN_BEFORE,
+        }
+    }
 }
 
 /// Writes what happened to a table.
@@ -78,10 +115,13 @@ pub(super) fn change(
     tx: &Transaction<'_>,
     id: InstanceId,
     change: &Change,
-    clock: Clock,
+    event: Event,
+    recorder: &mut Recorder,
 ) -> rusqlite::Result<()> {
     match change {
         Change::Mapping(m) | Change::MappingFixed(m) => {
+            recorder.displace(tx, id, m, event.at)?;
+            let began = recorder.records(id).then_some(event.at);
             tx.prepare_cached(UPSERT_BIB)?.execute(params![
                 id.0,
                 m.protocol.index() as i64,
@@ -89,10 +129,13 @@ pub(super) fn change(
                 m.v4.port,
                 m.v6.addr.octets(),
                 m.v6.port,
-                m.is_static
+                m.is_static,
+                began,
+                began.map_or(0, |_| event.doubt)
             ])?;
         }
         Change::MappingGone { protocol, v4, .. } => {
+            recorder.end(tx, id, *protocol, *v4, End::At(event.at))?;
             let key = params![id.0, protocol.index() as i64, u32::from(v4.addr), v4.port];
             tx.prepare_cached(DELETE_SESSIONS)?.execute(key)?;
             tx.prepare_cached(DELETE_BIB)?.execute(key)?;
@@ -107,7 +150,7 @@ pub(super) fn change(
                 s.remote.port,
                 state_number(s.state),
                 lifetime_number(s.lifetime),
-                wall(clock, s.deadline)
+                wall(event.clock, s.deadline)
             ])?;
         }
         Change::SessionGone {
@@ -210,11 +253,13 @@ fn json(settings: &Settings) -> rusqlite::Result<String> {
 }
 
 const UPSERT_BIB: &str = "INSERT INTO bib \
-    (instance, protocol, v4_addr, v4_port, v6_addr, v6_port, is_static) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+    (instance, protocol, v4_addr, v4_port, v6_addr, v6_port, is_static, began, doubt) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
     ON CONFLICT DO UPDATE SET v6_addr = excluded.v6_addr, v6_port = excluded.v6_port, \
-    is_static = excluded.is_static";
-const DELETE_BIB: &str = "DELETE FROM bib \
+    is_static = excluded.is_static, \
+    began = iif((v6_addr, v6_port) = (excluded.v6_addr, excluded.v6_port), began, excluded.began), \
+    doubt = iif((v6_addr, v6_port) = (excluded.v6_addr, excluded.v6_port), doubt, excluded.doubt)";
+pub(super) const DELETE_BIB: &str = "DELETE FROM bib \
     WHERE instance = ?1 AND protocol = ?2 AND v4_addr = ?3 AND v4_port = ?4";
 const UPSERT_SESSION: &str = "INSERT INTO session \
     (instance, protocol, v4_addr, v4_port, remote_addr, remote_port, state, lifetime, expires) \

@@ -12,8 +12,9 @@ echo "--- $kills kills, SEED=$seed"
 pause() { sleep "$(awk -v r="$RANDOM" -v low="$1" -v high="$2" 'BEGIN { print low + (high - low) * r / 32768 }')"; }
 
 killed() {
-	echo "$EPOCHREALTIME" >>"$WORK/kills"
+	local from=$EPOCHREALTIME
 	daemon_kill
+	echo "$from $EPOCHREALTIME" >>"$WORK/kills"
 }
 
 # Killed somewhere on its way to readiness.

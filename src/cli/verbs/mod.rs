@@ -20,6 +20,7 @@ mod diff;
 mod export;
 mod man;
 mod upgrade;
+mod who;
 
 /// The words behind the name of a verb, which is the first of them.
 type Args<'a> = &'a mut dyn Iterator<Item = OsString>;
@@ -55,6 +56,7 @@ static VERBS: &[Verb] = verbs! {
     completion "bash" "Prints what makes a shell complete words" |args, _| completion::completion(args);
     db "check|export|vacuum" "Looks after the database" |args, _| db::db(args);
     upgrade "" "Replaces the daemon by the installed version" |args, _| upgrade::upgrade(args);
+    who "ADDRESS PORT PROTO" "Says who had an IPv4 address and port" |args, _| who::who(args);
     man "DIR" "Writes manual pages" man::man;
 };
 

@@ -130,6 +130,8 @@ fn extensions_can_be_set_but_are_not_displayed() {
         ("maximum-sessions", "1000000"),
         ("maximum-sessions-per-prefix", "2000"),
         ("source-prefix-length", "56"),
+        ("history-retention", "4320:00:00"),
+        ("history-max-entries", "5000"),
     ] {
         let setting = Setting::find(Flavour::Nat64, key).unwrap();
         let value = setting.parse(text).unwrap();
@@ -140,6 +142,8 @@ fn extensions_can_be_set_but_are_not_displayed() {
     assert_eq!(settings.maximum_sessions, 1_000_000);
     assert_eq!(settings.maximum_sessions_per_prefix, 2000);
     assert_eq!(settings.source_prefix_length, 56);
+    assert_eq!(settings.history_retention, 180 * 24 * HOUR);
+    assert_eq!(settings.history_max_entries, 5000);
     let too_long = Value::Number(129);
     let result = settings.set(Flavour::Nat64, "source-prefix-length", too_long, false);
     assert_eq!(result, Err(SettingError::Range("129".to_owned(), 0, 128)));
