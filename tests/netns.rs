@@ -43,6 +43,7 @@ scripts! {
     n33_upgrade: "33-upgrade.sh", 200;
     n35_failed_start: "35-failed-start.sh", 120;
     n40_left_to_kernel: "40-left-to-kernel.sh", 120;
+    n41_who: "41-who.sh", 120;
     n45_firewall_reload: "45-firewall-reload.sh", 120;
     n50_traceroute_icmp: "50-traceroute-icmp.sh", 240;
     n55_siit: "55-siit.sh", 240;
