@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::coalesce::{Taken, latest};
 use super::history::{Recorder, millis};
 use super::write::Event;
 use super::{
@@ -348,9 +349,6 @@ struct Writer {
     forget: Instant,
 }
 
-/// A change, whose it is, and when it happened by the wall clock.
-type Taken = (InstanceId, u64, Change);
-
 impl Writer {
     fn run(mut self, receiver: &Receiver<Message>) {
         let mut batch = Vec::new();
@@ -470,6 +468,9 @@ impl Writer {
         self.db.pragma_update(None, "synchronous", "FULL")?;
         let result = self.apply(&config);
         self.db.pragma_update(None, "synchronous", "NORMAL")?;
+        if result.is_err() {
+            self.recorder.roll_back();
+        }
         result?;
         // Not before: an instance that could not be removed lives on.
         self.note(&config);
@@ -558,40 +559,6 @@ const fn epoch(clock: Clock) -> i64 {
 
 pub(super) fn begin(db: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     db.transaction_with_behavior(TransactionBehavior::Immediate)
-}
-
-/// The changes that count: those of a session that a later one overtakes are left out, and so is
-/// all that happened to sessions before their mapping went, which takes them along.
-fn latest(batch: &[Taken]) -> impl Iterator<Item = &Taken> {
-    type Key = (InstanceId, Protocol, Transport4, Transport4);
-    let mut seen: HashSet<Key> = HashSet::new();
-    let mut gone: HashSet<(InstanceId, Protocol, Transport4)> = HashSet::new();
-    let mut keep: Vec<_> = batch
-        .iter()
-        .rev()
-        .filter(|(id, _, change)| match change {
-            Change::Session { session: s, .. } => {
-                !gone.contains(&(*id, s.protocol, s.v4))
-                    && seen.insert((*id, s.protocol, s.v4, s.remote))
-            }
-            Change::SessionGone {
-                protocol,
-                v4,
-                remote,
-                ..
-            } => {
-                !gone.contains(&(*id, *protocol, *v4))
-                    && seen.insert((*id, *protocol, *v4, *remote))
-            }
-            Change::MappingGone { protocol, v4, .. } => {
-                gone.insert((*id, *protocol, *v4));
-                true
-            }
-            Change::Mapping(_) | Change::MappingFixed(_) => true,
-        })
-        .collect();
-    keep.reverse();
-    keep.into_iter()
 }
 
 /// How long changes are gathered when nobody says otherwise.

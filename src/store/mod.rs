@@ -20,6 +20,7 @@ use crate::model::settings::Settings;
 use crate::model::{EamRow, Flavour, Framework, MaxIterations, PortRange};
 use crate::nat64::{Mapping, SessionState};
 
+mod coalesce;
 pub mod history;
 pub mod inspect;
 pub mod journal;
