@@ -37,6 +37,7 @@ pub struct Store {
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     clock: fn() -> Clock,
+    /// Where the database is.
     dir: Option<PathBuf>,
     /// Held for as long as the state directory is in use.
     _lock: Option<File>,
