@@ -117,6 +117,8 @@ pub(crate) fn example(setting: &Setting) -> String {
         Value::Prefix4(_) => "198.51.100.0/24".to_owned(),
         Value::Prefix6(_) => "64:ff9b::/96".to_owned(),
         Value::Hairpin(mode) => mode.name().to_owned(),
+        Value::MapRule(_) => "2001:db8:ce::/51 192.0.2.0/24 13 0".to_owned(),
+        Value::MaptType(_) => "CE".to_owned(),
     }
 }
 
@@ -171,12 +173,14 @@ pub(crate) const fn choices(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Bool => &["true", "false"],
         Kind::Hairpin => &["off", "simple", "intrinsic"],
+        Kind::MaptType => &["CE", "BR"],
         Kind::Byte
         | Kind::Number
         | Kind::Duration
         | Kind::Plateaus
         | Kind::Prefix4
-        | Kind::Prefix6 => &[],
+        | Kind::Prefix6
+        | Kind::MapRule => &[],
     }
 }
 
@@ -191,6 +195,8 @@ pub(crate) const fn kind(kind: Kind) -> &'static str {
         Kind::Prefix4 => "an IPv4 prefix, or null",
         Kind::Prefix6 => "an IPv6 prefix, or null",
         Kind::Hairpin => "off, simple or intrinsic",
+        Kind::MapRule => "IPV6-PREFIX IPV4-PREFIX EA-BITS [PSID-OFFSET], or null",
+        Kind::MaptType => "CE or BR, or null",
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 use super::render::{Foreign, Table};
 use crate::base::counters::Counter;
 use crate::model::control::{Reply, Request};
+use crate::model::mapt::MaptType;
 use crate::model::settings::{Setting, Value, format_duration};
 use crate::model::{AddressRule, BibRow, EamRow, InstanceRow, Pool4Row, SessionRow, Translation};
 
@@ -156,6 +157,8 @@ pub(super) fn setting(value: &Value) -> Json {
         Value::Prefix4(prefix) => json!(prefix.map(|p| p.to_string())),
         Value::Prefix6(prefix) => json!(prefix.map(|p| p.to_string())),
         Value::Hairpin(mode) => json!(mode.name()),
+        Value::MapRule(rule) => json!(rule.map(|r| r.to_string())),
+        Value::MaptType(end) => json!(end.map(MaptType::name)),
     }
 }
 

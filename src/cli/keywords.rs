@@ -169,7 +169,7 @@ macro_rules! operations {
 
 const NAT64: &[Flavour] = &[Flavour::Nat64];
 const SIIT: &[Flavour] = &[Flavour::Siit];
-const EVERYBODY: &[Flavour] = &[Flavour::Nat64, Flavour::Siit];
+const EVERYBODY: &[Flavour] = &Flavour::ALL;
 
 const DENYLIST4: &[Operation] = operations! {
     "display" Denylist4Display "List the prefixes"

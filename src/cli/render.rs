@@ -494,6 +494,9 @@ fn console_value(key: &str, value: &Value) -> String {
         Value::Prefix4(Some(prefix)) => prefix.to_string(),
         Value::Prefix6(Some(prefix)) => prefix.to_string(),
         Value::Hairpin(mode) => mode.name().to_owned(),
+        Value::MapRule(None) | Value::MaptType(None) => "(unset)".to_owned(),
+        Value::MapRule(Some(rule)) => rule.to_string(),
+        Value::MaptType(Some(end)) => end.name().to_owned(),
     }
 }
 
@@ -508,6 +511,9 @@ fn csv_value(value: &Value) -> String {
         Value::Prefix4(Some(prefix)) => prefix.to_string(),
         Value::Prefix6(Some(prefix)) => prefix.to_string(),
         Value::Hairpin(mode) => mode.name().to_owned(),
+        Value::MapRule(None) | Value::MaptType(None) => String::new(),
+        Value::MapRule(Some(rule)) => rule.to_string().replace(' ', ","),
+        Value::MaptType(Some(end)) => end.name().to_owned(),
     }
 }
 

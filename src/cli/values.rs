@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::base::prefix::{Prefix4, Prefix6, PrefixError};
 use crate::base::{Transport4, Transport6, TransportError};
+use crate::model::mapt::MapRuleError;
 use crate::model::settings::{SettingError, parse_number};
 use crate::model::{INSTANCE_NAME_MAX, MaxIterations, PortRange};
 
@@ -57,19 +58,25 @@ impl ValueError {
         match self {
             Self::Setting(error) => match error {
                 SettingError::NotANumber(_) => EXIT_NOT_A_NUMBER,
-                SettingError::Prefix(error) => prefix_code(error),
+                SettingError::Prefix(error)
+                | SettingError::MapRule(MapRuleError::Prefix(error)) => prefix_code(error),
+                SettingError::MapRule(MapRuleError::NotANumber(_)) => EXIT_NOT_A_NUMBER,
+                SettingError::MapRule(MapRuleError::Words(_)) => EXIT_INVALID,
                 SettingError::Unknown(_)
                 | SettingError::Bool(_)
                 | SettingError::Range(..)
                 | SettingError::Duration(_)
                 | SettingError::Millis(_)
                 | SettingError::Hairpin(_)
+                | SettingError::MaptType(_)
                 | SettingError::NoPlateaus => EXIT_INVALID,
                 SettingError::TooManyPlateaus(_)
                 | SettingError::ZeroPlateaus
                 | SettingError::Kind(..)
                 | SettingError::TooSmall { .. }
                 | SettingError::Scoped(..)
+                | SettingError::MapRule(_)
+                | SettingError::Ce(_)
                 | SettingError::Pool6Mandatory
                 | SettingError::Pool6Fixed(_) => EXIT_MEANING,
             },

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::base::counters::{Counter, Counters};
 use crate::base::host::Host;
 use crate::base::{Protocol, Tick};
-use crate::map::Siit;
+use crate::map::{Mapt, Siit};
 use crate::model::Flavour;
 use crate::model::settings::Settings;
 use crate::nat64::{Change, Nat64};
@@ -18,6 +18,7 @@ use crate::wire::output::Output;
 use crate::wire::{Refusal, Verdict};
 use crate::xlat::{self, Rules};
 
+mod mapt;
 mod nat64;
 mod siit;
 
@@ -35,6 +36,7 @@ pub struct Instance {
 enum Translator {
     Nat64(Box<nat64::Stateful>),
     Siit(siit::Stateless),
+    Mapt(mapt::Mapping),
 }
 
 /// What is known about a packet besides its bytes.
@@ -99,6 +101,7 @@ impl Instance {
             translator: match flavour {
                 Flavour::Nat64 => Translator::Nat64(Box::new(nat64::Stateful::new(key))),
                 Flavour::Siit => Translator::Siit(siit::Stateless::new(key)),
+                Flavour::Mapt => Translator::Mapt(mapt::Mapping::new()),
             },
             counters: Counters::default(),
             identification: u16::from_ne_bytes([key[0], key[1]]),
@@ -110,6 +113,7 @@ impl Instance {
         match self.translator {
             Translator::Nat64(_) => Flavour::Nat64,
             Translator::Siit(_) => Flavour::Siit,
+            Translator::Mapt(_) => Flavour::Mapt,
         }
     }
 
@@ -129,29 +133,44 @@ impl Instance {
     pub const fn nat64(&self) -> Option<&Nat64> {
         match &self.translator {
             Translator::Nat64(stateful) => Some(&stateful.nat64),
-            Translator::Siit(_) => None,
+            Translator::Siit(_) | Translator::Mapt(_) => None,
         }
     }
 
     pub const fn nat64_mut(&mut self) -> Option<&mut Nat64> {
         match &mut self.translator {
             Translator::Nat64(stateful) => Some(&mut stateful.nat64),
-            Translator::Siit(_) => None,
+            Translator::Siit(_) | Translator::Mapt(_) => None,
         }
     }
 
     /// The tables of an SIIT instance.
     pub const fn siit(&self) -> Option<&Siit> {
         match &self.translator {
-            Translator::Nat64(_) => None,
+            Translator::Nat64(_) | Translator::Mapt(_) => None,
             Translator::Siit(stateless) => Some(&stateless.siit),
         }
     }
 
     pub const fn siit_mut(&mut self) -> Option<&mut Siit> {
         match &mut self.translator {
-            Translator::Nat64(_) => None,
+            Translator::Nat64(_) | Translator::Mapt(_) => None,
             Translator::Siit(stateless) => Some(&mut stateless.siit),
+        }
+    }
+
+    /// The tables of a MAP-T instance.
+    pub const fn mapt(&self) -> Option<&Mapt> {
+        match &self.translator {
+            Translator::Nat64(_) | Translator::Siit(_) => None,
+            Translator::Mapt(mapping) => Some(&mapping.mapt),
+        }
+    }
+
+    pub const fn mapt_mut(&mut self) -> Option<&mut Mapt> {
+        match &mut self.translator {
+            Translator::Nat64(_) | Translator::Siit(_) => None,
+            Translator::Mapt(mapping) => Some(&mut mapping.mapt),
         }
     }
 
@@ -246,6 +265,8 @@ impl Instance {
             (Translator::Nat64(stateful), _) => stateful.four(&env, packet, out),
             (Translator::Siit(stateless), Some(6)) => stateless.six(&env, packet, out),
             (Translator::Siit(stateless), _) => stateless.four(&env, packet, out),
+            (Translator::Mapt(mapping), Some(6)) => mapping.six(&env, packet, out),
+            (Translator::Mapt(mapping), _) => mapping.four(&env, packet, out),
         }
     }
 
@@ -255,7 +276,7 @@ impl Instance {
         let now = self.clock(now);
         match &mut self.translator {
             Translator::Nat64(stateful) => stateful.expire(now, &self.settings, budget, out),
-            Translator::Siit(_) => false,
+            Translator::Siit(_) | Translator::Mapt(_) => false,
         }
     }
 
@@ -264,7 +285,7 @@ impl Instance {
     pub fn close(&mut self, out: &mut Output) {
         match &mut self.translator {
             Translator::Nat64(stateful) => stateful.close(out),
-            Translator::Siit(_) => {}
+            Translator::Siit(_) | Translator::Mapt(_) => {}
         }
     }
 

@@ -13,9 +13,11 @@ use crate::model::{AddressRule, Translation};
 
 pub mod denylist4;
 pub mod eamt;
+pub mod mapt;
 
 pub use self::denylist4::Denylist4;
 pub use self::eamt::{EamError, Eamt};
+pub use self::mapt::{FmrError, Fmrt, Mapt};
 
 /// The tables of one SIIT instance.
 #[derive(Clone, Debug, Default)]

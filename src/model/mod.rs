@@ -12,6 +12,7 @@ use crate::base::prefix::{Pool6, Prefix4, Prefix6};
 use crate::base::{Protocol, Transport4, Transport6};
 
 pub mod control;
+pub mod mapt;
 pub mod settings;
 
 /// The name of an instance when none is given.
@@ -26,16 +27,18 @@ pub const INSTANCE_NAME_MAX: usize = 15;
 pub enum Flavour {
     Nat64,
     Siit,
+    Mapt,
 }
 
 impl Flavour {
-    pub const ALL: [Self; 2] = [Self::Nat64, Self::Siit];
+    pub const ALL: [Self; 3] = [Self::Nat64, Self::Siit, Self::Mapt];
 
     /// The word in messages and in the database.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Nat64 => "nat64",
             Self::Siit => "siit",
+            Self::Mapt => "mapt",
         }
     }
 }

@@ -32,6 +32,7 @@ fn instance(db: &Connection, row: &Row<'_>, clock: Clock) -> Result<Saved, Error
     let flavour = match flavour.as_str() {
         "nat64" => Flavour::Nat64,
         "siit" => Flavour::Siit,
+        "mapt" => Flavour::Mapt,
         other => return Err(bad("flavour", other)),
     };
     let framework = match framework.as_str() {

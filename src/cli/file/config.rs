@@ -26,6 +26,10 @@ pub(super) fn read(
                 root.members(["instance", "framework", "global", "pool4", "bib"])?;
             ([name, framework, global], [None; 3], [pool4, bib])
         }
+        Flavour::Mapt => {
+            let common = root.members(["instance", "framework", "global"])?;
+            (common, [None; 3], [None; 2])
+        }
         Flavour::Siit => {
             let [name, framework, global, eamt, denylist4, blacklist4] = root.members([
                 "instance",
@@ -110,7 +114,11 @@ fn read_value<'a>(setting: &Setting, node: Node<'a>) -> Result<Value, Fault<'a>>
         Kind::Bool => Value::Bool(node.bool()?),
         Kind::Byte => Value::Number(node.number(u8::MAX.into())?),
         Kind::Number => Value::Number(node.number(u32::MAX)?),
-        Kind::Duration | Kind::Hairpin => node.judge(setting.parse(&node.text()?))?,
+        Kind::MaptType if node.is_null() => Value::MaptType(None),
+        Kind::MapRule if node.is_null() => Value::MapRule(None),
+        Kind::Duration | Kind::Hairpin | Kind::MaptType | Kind::MapRule => {
+            node.judge(setting.parse(&node.text()?))?
+        }
         Kind::Plateaus => Value::Plateaus(read_plateaus(node)?),
         Kind::Prefix4 if node.is_null() => Value::Prefix4(None),
         Kind::Prefix4 => Value::Prefix4(Some(node.judge(values::prefix4(&node.text()?))?)),

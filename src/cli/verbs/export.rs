@@ -87,6 +87,7 @@ fn write(out: &mut dyn Write, flavour: Flavour, name: &str, config: &Config) -> 
             });
             list(out, "bib", ['[', ']'], bib)?;
         }
+        Flavour::Mapt => {}
         Flavour::Siit => {
             let eamt = config.eamt.iter().map(|row| {
                 object(&[

@@ -71,6 +71,7 @@ fn language(who: Personality) -> String {
     let about = match who.flavour {
         Flavour::Nat64 => "controls the NAT64 translators of tylod",
         Flavour::Siit => "controls the SIIT translators of tylod",
+        Flavour::Mapt => "controls the MAP-T translators of tylod",
     };
     let mut page = Page::new(program, about);
     page.section("SYNOPSIS");

@@ -129,6 +129,13 @@ impl Gateway {
                         .map_err(bib_failure)?;
                 }
             }
+            Flavour::Mapt => {
+                foreign(config.pool4.is_empty(), "pool4", "NAT64")?;
+                foreign(config.bib.is_empty(), "bib", "NAT64")?;
+                foreign(config.eamt.is_empty(), "eamt", "SIIT")?;
+                foreign(config.denylist4.is_empty(), "denylist4", "SIIT")?;
+                candidate.settings().check_mapt().map_err(invalid)?;
+            }
             Flavour::Siit => {
                 foreign(config.pool4.is_empty(), "pool4", "NAT64")?;
                 foreign(config.bib.is_empty(), "bib", "NAT64")?;

@@ -2,6 +2,7 @@
 //! What can be wrong with a setting.
 
 use crate::base::prefix::{Pool6, Prefix4, PrefixError};
+use crate::model::mapt::{CeError, MapRuleError};
 
 /// Why a value was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +33,12 @@ pub enum SettingError {
     Scoped(Prefix4, Prefix4),
     #[error(transparent)]
     Prefix(#[from] PrefixError),
+    #[error("'{0}' is not a type of MAP-T (write CE or BR, or null to have it inferred)")]
+    MaptType(String),
+    #[error(transparent)]
+    MapRule(#[from] MapRuleError),
+    #[error(transparent)]
+    Ce(#[from] CeError),
     #[error("'{0}' does not take {1}")]
     Kind(&'static str, &'static str),
     #[error("{key} ({given}) is too small; the minimum is {minimum}")]

@@ -6,7 +6,8 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Context, SETTINGS, SettingError, Settings};
+use super::table::{Context, SETTINGS};
+use super::{SettingError, Settings};
 use crate::model::Flavour;
 
 impl Serialize for Settings {
@@ -33,7 +34,7 @@ fn checked(read: &Settings) -> Result<Settings, SettingError> {
     };
     let mut checked = Settings::default();
     for setting in SETTINGS {
-        (setting.set)(&mut checked, setting.value(read), context)?;
+        setting.set(&mut checked, setting.value(read), context)?;
     }
     Ok(checked)
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+use super::table::SETTINGS;
 use super::*;
 
 #[test]
@@ -31,7 +32,7 @@ fn durations_are_read_and_written() {
 
 #[test]
 fn every_default_can_be_set_again() {
-    for flavour in [Flavour::Nat64, Flavour::Siit] {
+    for flavour in Flavour::ALL {
         let mut settings = Settings {
             pool6: Some("64:ff9b::/96".to_owned().try_into().unwrap()),
             ..Settings::default()
