@@ -5,8 +5,7 @@
 use std::cmp::Reverse;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hashbrown::HashTable;
-
+use super::index::{Index, host_bits4, host_bits6};
 use crate::base::prefix::{Prefix4, Prefix6};
 use crate::model::EamRow;
 
@@ -14,8 +13,8 @@ use crate::model::EamRow;
 //= rfc7757#section-3.1
 #[derive(Clone, Debug, Default)]
 pub struct Eamt {
-    by6: Index,
-    by4: Index,
+    by6: Index<EamRow>,
+    by4: Index<EamRow>,
 }
 
 /// Why a row was not added or removed.
@@ -43,11 +42,11 @@ pub enum EamError {
 
 impl Eamt {
     pub fn len(&self) -> usize {
-        self.by4.levels.iter().map(|level| level.rows.len()).sum()
+        self.by4.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by4.levels.is_empty()
+        self.by4.is_empty()
     }
 
     /// Adds a row. `force` lets it overlap others: then the longest prefix decides. As with Jool,
@@ -106,10 +105,7 @@ impl Eamt {
     /// within it, the branch of bit 1 before that of bit 0.
     //= jool#eamt
     pub fn rows(&self) -> Vec<EamRow> {
-        let levels = self.by4.levels.iter();
-        let mut rows: Vec<_> = levels
-            .flat_map(|level| level.rows.iter().map(|(_, row)| *row))
-            .collect();
+        let mut rows: Vec<_> = self.by4.rows().collect();
         rows.sort_unstable_by_key(|row| (Reverse(row.v4.last()), row.v4.prefix_len()));
         rows
     }
@@ -136,98 +132,6 @@ impl Eamt {
         let suffix = suffix.checked_shl((bits6 - bits4).into()).unwrap_or(0);
         Some(((u128::from(row.v6.network()) | suffix).into(), row))
     }
-}
-
-/// The rows by their prefixes of one family, a hash table for each prefix length in use.
-#[derive(Clone, Debug, Default)]
-struct Index {
-    /// Longest prefix first; none is empty.
-    levels: Vec<Level>,
-}
-
-#[derive(Clone, Debug)]
-struct Level {
-    /// How many bits of an address the prefixes of this length do not have.
-    host_bits: u8,
-    /// By the bits they do have.
-    rows: HashTable<(u128, EamRow)>,
-}
-
-impl Index {
-    fn longest(&self, addr: u128) -> Option<EamRow> {
-        self.levels.iter().find_map(|level| level.find(addr))
-    }
-
-    fn exact(&self, addr: u128, host_bits: u8) -> Option<EamRow> {
-        self.position(host_bits)
-            .ok()
-            .and_then(|at| self.levels.get(at)?.find(addr))
-    }
-
-    fn insert(&mut self, addr: u128, host_bits: u8, row: EamRow) {
-        let at = self.position(host_bits).unwrap_or_else(|at| {
-            let rows = HashTable::new();
-            self.levels.insert(at, Level { host_bits, rows });
-            at
-        });
-        if let Some(level) = self.levels.get_mut(at) {
-            let key = key(addr, host_bits);
-            level
-                .rows
-                .insert_unique(hash(key), (key, row), |(key, _)| hash(*key));
-        }
-    }
-
-    fn remove(&mut self, addr: u128, host_bits: u8) {
-        let Ok(at) = self.position(host_bits) else {
-            return;
-        };
-        let Some(level) = self.levels.get_mut(at) else {
-            return;
-        };
-        let key = key(addr, host_bits);
-        if let Ok(entry) = level.rows.find_entry(hash(key), |(k, _)| *k == key) {
-            entry.remove();
-        }
-        if level.rows.is_empty() {
-            self.levels.remove(at);
-        }
-    }
-
-    /// Where the level is, or where it would have to be.
-    fn position(&self, host_bits: u8) -> Result<usize, usize> {
-        self.levels
-            .binary_search_by_key(&host_bits, |level| level.host_bits)
-    }
-}
-
-impl Level {
-    fn find(&self, addr: u128) -> Option<EamRow> {
-        let key = key(addr, self.host_bits);
-        let found = self.rows.find(hash(key), |(k, _)| *k == key);
-        found.map(|(_, row)| *row)
-    }
-}
-
-/// The network bits of an address.
-fn key(addr: u128, host_bits: u8) -> u128 {
-    addr.checked_shr(host_bits.into()).unwrap_or(0)
-}
-
-/// Two halves multiplied into each other. It has no secret: only operators write to the tables.
-const fn hash(key: u128) -> u64 {
-    let low = key as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let high = (key >> 64) as u64 ^ 0xd6e8_feb8_6659_fd93;
-    let product = low as u128 * high as u128;
-    product as u64 ^ (product >> 64) as u64
-}
-
-fn host_bits6(prefix: Prefix6) -> u8 {
-    128 - prefix.prefix_len()
-}
-
-fn host_bits4(prefix: Prefix4) -> u8 {
-    32 - prefix.prefix_len()
 }
 
 /// A mask for the last `bits` bits of an IPv4 address.

@@ -13,6 +13,7 @@ use crate::model::{AddressRule, Translation};
 
 pub mod denylist4;
 pub mod eamt;
+mod index;
 pub mod mapt;
 
 pub use self::denylist4::Denylist4;
