@@ -1,40 +1,179 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Packets through a MAP-T instance (RFC 7599): addresses by mapping rules (RFC 7597), or else by
 //! the prefix of the default mapping rule.
+//!
+//! The kernel puts fragments together first, so that every packet has its ports. What is not for
+//! the instance is left alone; what is, but disagrees with its rule, is dropped.
 
-use super::Env;
+use self::domain::{Domain, Role};
+use self::napt::Napt;
+use super::error_source::Random;
+use super::nat64::{AMEND, inner_ports, is_one_host4};
+use super::{Env, destination4, destination6, source4, source6};
 use crate::base::counters::Counter;
+use crate::base::host::Host;
 use crate::map::Mapt;
-use crate::wire::Refusal;
+use crate::map::mapt::Customer;
+use crate::model::settings::Settings;
 use crate::wire::output::Output;
+use crate::wire::{L4, Packet4, Packet6, Refusal};
+use crate::xlat::{self, Plan, Plan4, Plan6, Rewrite};
+
+mod br;
+mod ce;
+mod domain;
+pub(super) mod napt;
 
 /// What a MAP-T instance has besides settings and counters.
 pub(super) struct Mapping {
     pub(super) mapt: Mapt,
+    /// Of a customer edge that was told to translate private addresses itself.
+    pub(super) napt: Option<Box<Napt>>,
+    key: [u8; 16],
+    random: Random,
+    /// Holds a packet between the two passes of a hairpin.
+    scratch: Vec<u8>,
+}
+
+/// A packet, which may be between the two passes of a hairpin.
+#[derive(Clone, Copy)]
+struct Passing<'a> {
+    bytes: &'a [u8],
+    /// As its sender knows it.
+    original: &'a [u8],
+    hairpin: bool,
 }
 
 impl Mapping {
-    pub(super) fn new() -> Self {
-        Self {
+    pub(super) fn new(key: [u8; 16], settings: &Settings) -> Self {
+        let mut mapping = Self {
             mapt: Mapt::default(),
+            napt: None,
+            key,
+            random: Random::new(key),
+            scratch: Vec::new(),
+        };
+        mapping.configure(settings);
+        mapping
+    }
+
+    /// Follows a change of the settings. Mappings that have no place any more go; when the
+    /// translation of private addresses is turned off, they end in their time.
+    pub(super) fn configure(&mut self, settings: &Settings) {
+        if let (true, Role::Ce(own)) = (settings.mapt_napt, Role::of(settings)) {
+            let key = self.key;
+            let napt = self.napt.get_or_insert_with(|| Box::new(Napt::new(key)));
+            napt.set_customer(&own);
         }
     }
 
     pub(super) fn six(
         &mut self,
-        _env: &Env<'_>,
-        _bytes: &[u8],
-        _out: &mut Output,
+        env: &Env<'_>,
+        bytes: &[u8],
+        out: &mut Output,
     ) -> Result<(), Refusal> {
-        Err(Refusal::accept(Counter::XlatorDisabled))
+        match Role::of(env.settings) {
+            Role::Ce(own) => self.ce_six(env, &own, Passing::first(bytes), out),
+            Role::Br => self.br_six(env, bytes, out),
+            Role::Nobody => Err(Refusal::accept(Counter::MaptEui6p)),
+        }
     }
 
     pub(super) fn four(
         &mut self,
-        _env: &Env<'_>,
-        _bytes: &[u8],
-        _out: &mut Output,
+        env: &Env<'_>,
+        bytes: &[u8],
+        out: &mut Output,
     ) -> Result<(), Refusal> {
-        Err(Refusal::accept(Counter::XlatorDisabled))
+        match Role::of(env.settings) {
+            Role::Ce(own) => self.ce_four(env, &own, bytes, out),
+            Role::Br => self.br_four(env, bytes, out),
+            Role::Nobody => Err(Refusal::accept(Counter::MaptAddr4)),
+        }
+    }
+
+    /// Whether a packet is for this instance, by its destination.
+    pub(super) fn concerns(&self, settings: &Settings, host: &dyn Host, packet: &[u8]) -> bool {
+        match (Role::of(settings), super::version(packet)) {
+            (Role::Ce(own), Some(6)) => {
+                destination6(packet).is_some_and(|dst| own.own4(dst).is_some())
+            }
+            (Role::Br, Some(6)) => destination6(packet)
+                .zip(settings.pool6)
+                .is_some_and(|(dst, dmr)| dmr.contains(dst)),
+            (Role::Ce(_), Some(4)) => {
+                let beyond = |dst| settings.pool6.is_some() || self.mapt.fmrt.find4(dst).is_some();
+                destination4(packet).is_some_and(|dst| !is_near4(host, dst) && beyond(dst))
+            }
+            (Role::Br, Some(4)) => {
+                destination4(packet).is_some_and(|dst| self.mapt.fmrt.find4(dst).is_some())
+            }
+            (Role::Ce(_) | Role::Br, _) | (Role::Nobody, _) => false,
+        }
+    }
+
+    /// Takes the packet just written out again, for its second pass.
+    fn take_back(&mut self, first: usize, out: &mut Output) -> Vec<u8> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.extend_from_slice(out.get(first).unwrap_or_default());
+        out.truncate(first);
+        scratch
+    }
+
+    fn give_back(&mut self, scratch: Vec<u8>, result: Result<(), Refusal>) -> Result<(), Refusal> {
+        self.scratch = scratch;
+        // The packet in hand is not the one that came: neither kernel nor sender would know it.
+        result.map_err(|refusal| Refusal::drop(refusal.reason))
     }
 }
+
+impl<'a> Passing<'a> {
+    const fn first(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            original: bytes,
+            hairpin: false,
+        }
+    }
+}
+
+/// Source and destination port. The identifier of an echo message is both; those of an error are
+/// the quoted packet's, whose destination sent the error.
+//= rfc7597#section-8.2
+fn ports<A: Copy>(l4: &L4<A>, unknown: Counter, header: Counter) -> Result<[u16; 2], Refusal> {
+    match l4 {
+        L4::Tcp { src, dst, .. } | L4::Udp { src, dst } => Ok([*src, *dst]),
+        L4::Echo { identifier, .. } => Ok([*identifier; 2]),
+        L4::Error { inner, .. } => inner_ports(inner).map(|(_, src, dst)| [dst, src]),
+        L4::Icmp { .. } => Err(Refusal::accept(unknown)),
+        L4::Other => Err(Refusal::accept(Counter::UnknownL4Proto)),
+        // The kernel reassembles before we see a packet; a stray one has no ports.
+        L4::LaterFragment => Err(Refusal::drop(header)),
+    }
+}
+
+fn ports6(packet: &Packet6<'_>) -> Result<[u16; 2], Refusal> {
+    ports(&packet.l4, Counter::UnknownIcmp6Type, Counter::Hdr6)
+}
+
+fn ports4(packet: &Packet4<'_>) -> Result<[u16; 2], Refusal> {
+    ports(&packet.l4, Counter::UnknownIcmp4Type, Counter::Hdr4)
+}
+
+/// Whether an IPv4 address is the business of the host or its links.
+fn is_near4(host: &dyn Host, addr: std::net::Ipv4Addr) -> bool {
+    !is_one_host4(addr) || addr.is_link_local() || host.is_local4(addr)
+}
+
+const fn rewrite<A>(src: A, dst: A) -> Rewrite<A> {
+    Rewrite {
+        src,
+        dst,
+        ports: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use crate::wire::output::Output;
 use crate::wire::{Refusal, Verdict};
 use crate::xlat::{self, Rules};
 
+mod error_source;
 mod mapt;
 mod nat64;
 mod siit;
@@ -36,7 +37,7 @@ pub struct Instance {
 enum Translator {
     Nat64(Box<nat64::Stateful>),
     Siit(siit::Stateless),
-    Mapt(mapt::Mapping),
+    Mapt(Box<mapt::Mapping>),
 }
 
 /// What is known about a packet besides its bytes.
@@ -97,12 +98,12 @@ impl Instance {
     /// `key` seeds hashes and what is chosen at random; it should be random.
     pub fn new(flavour: Flavour, settings: Settings, key: [u8; 16]) -> Self {
         Self {
-            settings,
             translator: match flavour {
                 Flavour::Nat64 => Translator::Nat64(Box::new(nat64::Stateful::new(key))),
                 Flavour::Siit => Translator::Siit(siit::Stateless::new(key)),
-                Flavour::Mapt => Translator::Mapt(mapt::Mapping::new()),
+                Flavour::Mapt => Translator::Mapt(Box::new(mapt::Mapping::new(key, &settings))),
             },
+            settings,
             counters: Counters::default(),
             identification: u16::from_ne_bytes([key[0], key[1]]),
             now: Tick::default(),
@@ -123,8 +124,10 @@ impl Instance {
 
     /// Puts other settings into force; sessions live on.
     pub fn set_settings(&mut self, settings: Settings) {
-        if let Translator::Nat64(stateful) = &mut self.translator {
-            stateful.nat64.retime(&self.settings, &settings);
+        match &mut self.translator {
+            Translator::Nat64(stateful) => stateful.nat64.retime(&self.settings, &settings),
+            Translator::Siit(_) => {}
+            Translator::Mapt(mapping) => mapping.configure(&settings),
         }
         self.settings = settings;
     }
@@ -174,6 +177,24 @@ impl Instance {
         }
     }
 
+    /// The tables of whatever keeps sessions: NAT64, or a customer edge of MAP-T that translates
+    /// private addresses itself. To the latter, these are IPv4-mapped IPv6 addresses.
+    pub fn sessions(&self) -> Option<&Nat64> {
+        match &self.translator {
+            Translator::Nat64(stateful) => Some(&stateful.nat64),
+            Translator::Siit(_) => None,
+            Translator::Mapt(mapping) => mapping.napt.as_ref().map(|napt| &napt.nat64),
+        }
+    }
+
+    pub fn sessions_mut(&mut self) -> Option<&mut Nat64> {
+        match &mut self.translator {
+            Translator::Nat64(stateful) => Some(&mut stateful.nat64),
+            Translator::Siit(_) => None,
+            Translator::Mapt(mapping) => mapping.napt.as_mut().map(|napt| &mut napt.nat64),
+        }
+    }
+
     pub const fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters
     }
@@ -181,7 +202,7 @@ impl Instance {
     /// The counters, gauges included.
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters.clone();
-        let Some(nat64) = self.nat64() else {
+        let Some(nat64) = self.sessions() else {
             return counters;
         };
         let sum = |f: fn(&crate::nat64::table::Table) -> usize| {
@@ -199,8 +220,10 @@ impl Instance {
     /// which instance they are for, by a route. Stateless translation never has such: what the
     /// kernel routes back to us has been through it already.
     pub fn concerns(&self, host: &dyn Host, packet: &[u8]) -> bool {
-        let Some(nat64) = self.nat64() else {
-            return false;
+        let nat64 = match &self.translator {
+            Translator::Nat64(stateful) => &stateful.nat64,
+            Translator::Siit(_) => return false,
+            Translator::Mapt(mapping) => return mapping.concerns(&self.settings, host, packet),
         };
         match version(packet) {
             Some(6) => destination6(packet)
@@ -276,7 +299,11 @@ impl Instance {
         let now = self.clock(now);
         match &mut self.translator {
             Translator::Nat64(stateful) => stateful.expire(now, &self.settings, budget, out),
-            Translator::Siit(_) | Translator::Mapt(_) => false,
+            Translator::Siit(_) => false,
+            Translator::Mapt(mapping) => match &mut mapping.napt {
+                Some(napt) => napt.expire(now, &self.settings, budget, out),
+                None => false,
+            },
         }
     }
 
@@ -285,12 +312,17 @@ impl Instance {
     pub fn close(&mut self, out: &mut Output) {
         match &mut self.translator {
             Translator::Nat64(stateful) => stateful.close(out),
-            Translator::Siit(_) | Translator::Mapt(_) => {}
+            Translator::Siit(_) => {}
+            Translator::Mapt(mapping) => {
+                if let Some(napt) = &mut mapping.napt {
+                    napt.close(out);
+                }
+            }
         }
     }
 
     pub fn next_deadline(&self) -> Option<Tick> {
-        self.nat64()?.next_deadline()
+        self.sessions()?.next_deadline()
     }
 
     /// The time, which does not go back. A worker looks at its clock before it waits for its turn;
@@ -303,7 +335,7 @@ impl Instance {
 
     /// Takes what happened to the tables since the last call; `into` is emptied first.
     pub fn drain_changes(&mut self, into: &mut Vec<Change>) {
-        match self.nat64_mut() {
+        match self.sessions_mut() {
             Some(nat64) => nat64.drain_changes(into),
             None => into.clear(),
         }
@@ -321,6 +353,11 @@ fn source6(packet: &[u8]) -> Option<Ipv6Addr> {
 
 fn destination6(packet: &[u8]) -> Option<Ipv6Addr> {
     let octets: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
+    Some(octets.into())
+}
+
+fn source4(packet: &[u8]) -> Option<Ipv4Addr> {
+    let octets: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
     Some(octets.into())
 }
 

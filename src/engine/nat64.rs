@@ -40,7 +40,7 @@ impl Stateful {
         out: &mut Output,
     ) -> bool {
         let more = self.nat64.expire(now, settings, budget);
-        self.turn_away(out);
+        turn_away(&mut self.nat64, out);
         let Some(pool6) = settings.pool6 else {
             return more;
         };
@@ -53,18 +53,7 @@ impl Stateful {
     /// Ends all waiting: nobody will come any more.
     pub(super) fn close(&mut self, out: &mut Output) {
         self.nat64.release_held();
-        self.turn_away(out);
-    }
-
-    /// Tells those who waited in vain for a client that there is none.
-    //= rfc6146#section-3.5.2.2
-    fn turn_away(&mut self, out: &mut Output) {
-        for packet in self.nat64.drain_unopened() {
-            let reply = port_unreachable(&packet);
-            if let Some(error) = xlat::icmp::reply_to(&packet, reply) {
-                out.push_error(error);
-            }
-        }
+        turn_away(&mut self.nat64, out);
     }
 
     pub(super) fn six(
@@ -360,7 +349,18 @@ impl Stateful {
     }
 }
 
-const fn inbound(
+/// Tells those who waited in vain for a client that there is none.
+//= rfc6146#section-3.5.2.2
+pub(super) fn turn_away(nat64: &mut Nat64, out: &mut Output) {
+    for packet in nat64.drain_unopened() {
+        let reply = port_unreachable(&packet);
+        if let Some(error) = xlat::icmp::reply_to(&packet, reply) {
+            out.push_error(error);
+        }
+    }
+}
+
+pub(super) const fn inbound(
     protocol: Protocol,
     remote: (Ipv4Addr, u16),
     v4: (Ipv4Addr, u16),
@@ -390,7 +390,7 @@ fn port_unreachable(packet: &[u8]) -> IcmpReply {
 }
 
 /// Protocol, source port and destination port of a quoted packet.
-fn inner_ports<A>(inner: &Inner<A>) -> Result<(Protocol, u16, u16), Refusal> {
+pub(super) fn inner_ports<A>(inner: &Inner<A>) -> Result<(Protocol, u16, u16), Refusal> {
     match inner.l4 {
         InnerL4::Tcp { src, dst } => Ok((Protocol::Tcp, src, dst)),
         InnerL4::Udp { src, dst } => Ok((Protocol::Udp, src, dst)),
@@ -427,19 +427,19 @@ const fn is_routed6(addr: Ipv6Addr) -> bool {
 /// Whether packets may come from and go to this address through a router: not "this network",
 /// loopback, multicast or broadcast. The kernel's own check is evaded as above.
 //= rfc1122#section-3.2.1.3
-const fn is_one_host4(addr: Ipv4Addr) -> bool {
+pub(super) const fn is_one_host4(addr: Ipv4Addr) -> bool {
     !(addr.octets()[0] == 0 || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast())
 }
 
-const NO_FLAGS: TcpFlags = TcpFlags {
+pub(super) const NO_FLAGS: TcpFlags = TcpFlags {
     syn: false,
     fin: false,
     rst: false,
 };
 
-const PROBE_HOP_LIMIT: u8 = 255;
+pub(super) const PROBE_HOP_LIMIT: u8 = 255;
 
-const PROBE_WINDOW: u16 = 8192;
+pub(super) const PROBE_WINDOW: u16 = 8192;
 
 //= rfc6146#section-3.4
-const AMEND: bool = true;
+pub(super) const AMEND: bool = true;

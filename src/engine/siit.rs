@@ -2,12 +2,10 @@
 //! Packets through an SIIT instance (RFC 7915): every address has its translation, whatever came
 //! before. Fragments are translated one by one.
 
-use std::hash::Hasher;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use siphasher::sip::SipHasher13;
-
 use self::sent::Sent;
+use super::error_source::Random;
 use super::{Env, destination4, destination6, source6};
 use crate::base::counters::Counter;
 use crate::map::{Role, Siit, Untranslatable};
@@ -47,7 +45,7 @@ impl Stateless {
     pub(super) fn new(key: [u8; 16]) -> Self {
         Self {
             siit: Siit::default(),
-            random: Random { key, drawn: 0 },
+            random: Random::new(key),
             sent: Sent::new(),
             scratch: Vec::new(),
         }
@@ -217,19 +215,8 @@ impl Stateless {
         let (settings, host) = (env.settings, env.meta.host);
         match self.siit.to4(settings, host, packet.src, Role::ErrorSource) {
             Ok((src, _)) => Ok(src),
-            //= rfc6791#section-5
             Err(Untranslatable::Unknown6(_)) => {
-                let Some(pool) = settings.rfc6791v4_prefix else {
-                    let own = host.source4(dst);
-                    return own.ok_or(Refusal::drop(Counter::SixFour6791Enoent));
-                };
-                let suffix = if settings.randomize_rfc6791_addresses {
-                    self.random.next() as u32
-                } else {
-                    packet.hop_limit.into()
-                };
-                let hosts = u32::from(pool.network()) ^ u32::from(pool.last());
-                Ok((u32::from(pool.network()) | suffix & hosts).into())
+                self.random.source4(settings, host, packet.hop_limit, dst)
             }
             Err(_) => Err(SRC6),
         }
@@ -251,15 +238,7 @@ impl Stateless {
         let role = Role::ErrorSource;
         match self.siit.to6(settings, host, packet.src, role, use_eamt) {
             Ok((src, _)) => Ok(src),
-            Err(Untranslatable::Unknown4(_)) => {
-                let Some(pool) = settings.rfc6791v6_prefix else {
-                    let own = host.source6(dst);
-                    return own.ok_or(Refusal::drop(Counter::FourSix6791Enoent));
-                };
-                let random = u128::from(self.random.next()) << 64 | u128::from(self.random.next());
-                let hosts = u128::from(pool.network()) ^ u128::from(pool.last());
-                Ok((u128::from(pool.network()) | random & hosts).into())
-            }
+            Err(Untranslatable::Unknown4(_)) => self.random.source6(settings, host, dst),
             Err(_) => Err(SRC4),
         }
     }
@@ -305,21 +284,6 @@ const fn rewrite<A>(src: A, dst: A) -> Rewrite<A> {
 /// Multicast listener discovery and neighbour discovery: they end at the router.
 const fn is_link_business(kind: u8) -> bool {
     matches!(kind, 130..=137 | 143)
-}
-
-/// Numbers that cannot be guessed without the key.
-struct Random {
-    key: [u8; 16],
-    drawn: u64,
-}
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.drawn = self.drawn.wrapping_add(1);
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write_u64(self.drawn);
-        hasher.finish()
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub use self::customer::Customer;
 pub use self::fmrt::{FmrError, Fmrt};
-pub use self::ports::PortSet;
+pub use self::ports::{PortSet, psid};
 use crate::model::mapt::MapRule;
 
 /// The tables of one MAP-T instance.
@@ -42,7 +42,7 @@ pub fn address(rule: MapRule, addr: Ipv4Addr, psid: u16) -> Ipv6Addr {
 
 /// The IPv6 address that stands for an IPv4 address and a port, of which it depends who has it.
 pub fn address_of(rule: MapRule, addr: Ipv4Addr, port: u16) -> Ipv6Addr {
-    address(rule, addr, ports::psid(rule, port))
+    address(rule, addr, psid(rule, port))
 }
 
 /// The IPv4 address that an IPv6 address inside the rule's prefix stands for.
@@ -64,7 +64,7 @@ pub fn psid_in(rule: MapRule, addr: Ipv6Addr) -> u16 {
 /// port one that somebody may have.
 //= rfc7597#section-8.2
 pub fn agrees(rule: MapRule, addr: Ipv6Addr, port: u16) -> bool {
-    let psid = ports::psid(rule, port);
+    let psid = psid(rule, port);
     address(rule, address4(rule, addr), psid) == addr && PortSet::of(rule, psid).contains(port)
 }
 

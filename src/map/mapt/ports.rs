@@ -19,7 +19,7 @@ pub struct PortSet {
 
 /// The PSID of the customer who has this port; 0 where addresses are not shared.
 //= rfc7597#section-5.1
-pub(super) fn psid(rule: MapRule, port: u16) -> u16 {
+pub fn psid(rule: MapRule, port: u16) -> u16 {
     let shifted = u32::from(port) >> rule.contiguous_len();
     shifted as u16 & low(rule.psid_len())
 }

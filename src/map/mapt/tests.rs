@@ -27,7 +27,7 @@ fn check((offset, r, o, expected): Vector, host: &str) {
     let result = address_of(rule, host, 1234);
     assert_eq!(result, addr::<Ipv6Addr>(expected), "a {offset} r {r} o {o}");
     assert_eq!(address4(rule, result), host);
-    assert_eq!(psid_in(rule, result), ports::psid(rule, 1234));
+    assert_eq!(psid_in(rule, result), psid(rule, 1234));
 }
 
 //= rfc7597#section-6
@@ -354,13 +354,13 @@ proptest! {
             prop_assert_eq!((places, set.port(places)), (set.count(), None));
         }
         for port in 0..=u16::MAX {
-            let theirs = PortSet::of(rule, ports::psid(rule, port)).contains(port);
+            let theirs = PortSet::of(rule, psid(rule, port)).contains(port);
             prop_assert_eq!(theirs, u32::from(port) >= nobody);
             if !theirs {
                 prop_assert_eq!(PortSet::of(rule, 0).index(port), None);
             }
             let seen = owners[usize::from(port)].is_some();
-            let should = theirs && some.contains(&ports::psid(rule, port));
+            let should = theirs && some.contains(&psid(rule, port));
             prop_assert_eq!(seen, should);
         }
     }
