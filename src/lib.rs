@@ -41,7 +41,7 @@
 //! | | | ── purity line ── |
 //! | 4 | [`engine`] | one instance: packet in, what becomes of it out |
 //! | 3 | [`xlat`] | a packet and a plan become translated packets (RFC 7915) |
-//! | 2 | [`map`] | addresses become addresses, without state (RFC 7757, RFC 6052) |
+//! | 2 | [`map`] | addresses become addresses, without state (RFC 7757, RFC 6052, RFC 7597) |
 //! | 2 | [`nat64`] | tuples and flags become mappings and sessions (RFC 6146) |
 //! | 1 | [`wire`] | bytes: parse once, checksums, writers |
 //! | 0 | [`base`], [`model`] | words, prefixes, counters; settings, rows, the control protocol |

@@ -147,7 +147,7 @@ pub(crate) fn with_options4(mut bytes: Vec<u8>, options: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn reseal4(bytes: &mut [u8]) {
+pub(crate) fn reseal4(bytes: &mut [u8]) {
     let end = usize::from(bytes[0] & 15) * 4;
     bytes[10..12].fill(0);
     let sum = !naive(&bytes[..end]);
