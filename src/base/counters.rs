@@ -170,7 +170,7 @@ counters! {
     MaptPool6 "JSTAT_MAPT_POOL6"
         "IPv6 packets left alone because an address of theirs is neither in the DMR (pool6) nor in an FMR."
     MaptEui6p "JSTAT_MAPT_EUI6P"
-        "IPv6 packets whose destination is not the CE's address: left alone, but dropped when they come from the DMR."
+        "IPv6 packets left alone because their destination is not the CE's MAP address."
     MaptFmr6 "JSTAT_MAPT_FMR6"
         "IPv6 packets left alone because their source is in no FMR."
     MaptFmr4 "JSTAT_MAPT_FMR4"

@@ -5,6 +5,8 @@
 //! The kernel puts fragments together first, so that every packet has its ports. What is not for
 //! the instance is left alone; what is, but disagrees with its rule, is dropped.
 
+use std::net::Ipv4Addr;
+
 use self::domain::{Domain, Role};
 use self::napt::Napt;
 use super::error_source::Random;
@@ -141,7 +143,7 @@ impl<'a> Passing<'a> {
 
 /// Source and destination port. The identifier of an echo message is both; those of an error are
 /// the quoted packet's, whose destination sent the error.
-//= rfc7597#section-8.2
+//= rfc7599#section-9
 fn ports<A: Copy>(l4: &L4<A>, unknown: Counter, header: Counter) -> Result<[u16; 2], Refusal> {
     match l4 {
         L4::Tcp { src, dst, .. } | L4::Udp { src, dst } => Ok([*src, *dst]),
@@ -163,7 +165,7 @@ fn ports4(packet: &Packet4<'_>) -> Result<[u16; 2], Refusal> {
 }
 
 /// Whether an IPv4 address is the business of the host or its links.
-fn is_near4(host: &dyn Host, addr: std::net::Ipv4Addr) -> bool {
+fn is_near4(host: &dyn Host, addr: Ipv4Addr) -> bool {
     !is_one_host4(addr) || addr.is_link_local() || host.is_local4(addr)
 }
 

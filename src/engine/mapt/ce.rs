@@ -23,7 +23,7 @@ impl Mapping {
         if is_near4(env.meta.host, dst) || napt && dst.is_private() {
             return Err(Refusal::accept(Counter::FourSixDst));
         }
-        let packet = Packet4::parse(bytes).map_err(|refusal| {
+        let mut packet = Packet4::parse(bytes).map_err(|refusal| {
             // Before the packet can be read, only this tells whose it is.
             if napt || own.rule().v4().contains(src) {
                 refusal
@@ -32,6 +32,14 @@ impl Mapping {
             }
         })?;
         let ports = ports4(&packet)?;
+        if own.rule().shares() && packet.fragment.is_none() {
+            // Other customers with the same address choose from other identifications.
+            //= rfc7599#section-10.3
+            let set = own.ports();
+            let turn = u32::from(env.identification).checked_rem(set.count());
+            let free = turn.and_then(|turn| set.port(turn));
+            packet.identification = free.unwrap_or(packet.identification);
+        }
         let (plan, hairpin) = match (&packet.l4, napt) {
             (L4::Error { inner, .. }, true) => self.private_error6(env, own, &packet, inner)?,
             (L4::Error { inner, .. }, false) => self.error6(env, own, &packet, inner, ports)?,
@@ -149,7 +157,7 @@ impl Mapping {
         };
         let domain = Domain::new(&self.mapt.fmrt, env.settings);
         // Before the rest is read: what is wrong with a packet that is not ours does not matter.
-        if !own.prefix().contains(dst) || !domain.is_for(own, src, dst) {
+        if !domain.is_for(own, src, dst) {
             return Err(Refusal::accept(Counter::MaptEui6p));
         }
         let packet = Packet6::parse(bytes)?;

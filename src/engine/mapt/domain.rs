@@ -56,10 +56,6 @@ impl<'a> Domain<'a> {
         }
     }
 
-    pub(super) fn is_beyond(&self, addr: Ipv6Addr) -> bool {
-        self.dmr.is_some_and(|dmr| dmr.contains(addr))
-    }
-
     pub(super) fn is_customer4(&self, addr: Ipv4Addr) -> bool {
         self.fmrt.find4(addr).is_some()
     }
@@ -73,7 +69,7 @@ impl<'a> Domain<'a> {
     }
 
     /// All else, from IPv4.
-    //= rfc7599#section-5.3
+    //= rfc7599#section-5.1
     pub(super) fn outside6(&self, addr: Ipv4Addr) -> Result<Ipv6Addr, Refusal> {
         let dmr = self.dmr.ok_or(Refusal::accept(Counter::Pool6Unset))?;
         Ok(dmr.embed(addr))
@@ -142,16 +138,17 @@ impl<'a> Domain<'a> {
         Ok(own.address(addr))
     }
 
-    /// Whether a packet to `dst`, inside the customer's prefix, can be for the translator: others
-    /// there are hosts that have IPv6 themselves.
+    /// Whether a packet is for the translator of the customer edge. Others in the customer's prefix
+    /// are hosts that have IPv6 themselves, and talk to such behind the default mapping rule, too
+    /// (RFC 7599 section 12.3).
+    //= rfc7599#section-8.2
     pub(super) fn is_for(&self, own: &Customer, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
         own.own4(dst).is_some()
-            || self.is_beyond(src)
-            || self.lenient && self.fmrt.find6(src).is_some()
+            || self.lenient && own.prefix().contains(dst) && self.router4(src).is_some()
     }
 
     /// The customer itself, from IPv6.
-    //= rfc7597#section-8.2
+    //= rfc7599#section-8.2
     pub(super) fn own4(
         &self,
         own: &Customer,
@@ -181,11 +178,15 @@ impl<'a> Domain<'a> {
         Ok(mapt::address(rule, addr, psid))
     }
 
-    //= rfc7597#section-8.2
+    //= rfc7599#section-8.2
+    //= rfc7599#section-8.3
     fn by_rule4(&self, rule: MapRule, addr: Ipv6Addr, port: u16) -> Result<Ipv4Addr, Refusal> {
         if !self.lenient && !mapt::agrees(rule, addr, port) {
-            return Err(Refusal::drop(Counter::MaptPsid));
+            return Err(FAILED_POLICY);
         }
         Ok(mapt::address4(rule, addr))
     }
 }
+
+/// Destination unreachable: source address failed ingress/egress policy.
+const FAILED_POLICY: Refusal = Refusal::reply(Counter::MaptPsid, 1, 5, [0; 4]);

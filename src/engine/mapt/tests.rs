@@ -161,7 +161,7 @@ fn hop(mut packet: Vec<u8>) -> Vec<u8> {
     packet
 }
 
-//= rfc7599#section-5
+//= rfc7599#section-5.1
 //= type=test
 #[test]
 fn the_examples_of_rfc_7599() {
@@ -190,7 +190,7 @@ fn the_examples_of_rfc_7599() {
 }
 
 /// The identifier of an echo message is its port.
-//= rfc7597#section-8.2
+//= rfc7599#section-9
 //= type=test
 #[test]
 fn pings_go_by_their_identifier() {
@@ -371,9 +371,9 @@ fn customers_reach_each_other_by_forwarding_rules() {
     assert_eq!(ends6(&packet).1, v6("64:ff9b::c000:23b"));
 }
 
-//= rfc7597#section-8.2
+//= rfc7599#section-8.2
 //= type=test
-//= rfc7597#section-5.1
+//= rfc7599#section-8.3
 //= type=test
 #[test]
 fn what_disagrees_with_the_rule_is_dropped_and_counted() {
@@ -409,7 +409,7 @@ fn what_disagrees_with_the_rule_is_dropped_and_counted() {
             &udp([55296, 80], b"").over6(v6(src), server6),
             Counter::MaptPsid,
         );
-        ce.drop(
+        ce.leave(
             &udp([80, 55296], b"").over6(server6, v6(src)),
             Counter::MaptEui6p,
         );
@@ -520,5 +520,56 @@ fn what_comes_by_a_route_is_told_by_its_destination() {
     ] {
         assert_eq!(concern(&ce, &packet), by_ce, "{packet:?}");
         assert_eq!(concern(&br, &packet), by_br, "{packet:?}");
+    }
+}
+
+/// Who is to blame for a wrong source is told; whoever merely sends to a wrong port is not.
+//= rfc7599#section-8.3
+//= type=test
+//= rfc7599#section-8.2
+//= type=test
+#[test]
+fn wrong_sources_are_told() {
+    let mut ce = Rig::ce(DMR, CE_11B, TUTORIAL, &[TUTORIAL]);
+    let mut br = Rig::br(DMR, &[TUTORIAL]);
+    let (own, server6) = (
+        v6("2001:db8:ce:11b:0:c000:208:1b"),
+        v6("64:ff9b::cb00:7138"),
+    );
+    let other = v6("2001:db8:ce:774:0:c000:23b:14");
+    br.drop(
+        &udp([28672, 80], b"").over6(own, server6),
+        Counter::MaptPsid,
+    );
+    assert_eq!(br.out.errors()[0].message[..2], [1, 5]);
+    ce.drop(
+        &udp([28672, 55296], b"").over6(other, own),
+        Counter::MaptPsid,
+    );
+    assert_eq!(ce.out.errors()[0].message[..2], [1, 5]);
+    ce.drop(
+        &udp([80, 28672], b"").over6(server6, own),
+        Counter::MaptPsid,
+    );
+    assert!(ce.out.errors().is_empty());
+}
+
+//= rfc7599#section-10.3
+//= type=test
+#[test]
+fn fragments_of_customers_who_share_an_address_are_told_apart() {
+    let mut ce = Rig::ce(DMR, CE_774, TUTORIAL, &[]);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let packet = udp([40960, 80], &[0; 1400]).over4(v4("192.0.2.59"), SERVER);
+        assert_eq!(ce.handle(&with_flags4(packet, 0)), Outcome::Translated);
+        let ids = ce.out.packets().map(|packet| {
+            assert_eq!(packet[6], 44, "a fragment");
+            u32::from_be_bytes([packet[44], packet[45], packet[46], packet[47]])
+        });
+        let ids: Vec<_> = ids.collect();
+        assert!(ids.len() == 2 && ids[0] == ids[1]);
+        assert!((40960..=43007).contains(&ids[0]) && !seen.contains(&ids[0]));
+        seen.push(ids[0]);
     }
 }

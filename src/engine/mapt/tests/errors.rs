@@ -15,7 +15,7 @@ fn server() -> Ipv6Addr {
     v6("64:ff9b::cb00:7138")
 }
 
-//= rfc7597#section-8.2
+//= rfc7599#section-9
 //= type=test
 #[test]
 fn errors_about_what_customers_sent() {
