@@ -62,7 +62,7 @@ pub fn psid_in(rule: MapRule, addr: Ipv6Addr) -> u16 {
 
 /// Whether an IPv6 address is the one that the rule makes of its IPv4 address and `port`, and the
 /// port one that somebody may have.
-//= rfc7597#section-8.1
+//= rfc7599#section-8.3
 pub fn agrees(rule: MapRule, addr: Ipv6Addr, port: u16) -> bool {
     let psid = psid(rule, port);
     address(rule, address4(rule, addr), psid) == addr && PortSet::of(rule, psid).contains(port)

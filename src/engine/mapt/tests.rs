@@ -15,6 +15,7 @@ use crate::wire::samples::*;
 mod errors;
 mod hairpin;
 mod napt;
+mod properties;
 
 /// Without addresses but those that it sends errors from.
 struct Gateway;
