@@ -7,19 +7,18 @@
 
 use std::net::Ipv4Addr;
 
-use self::domain::{Domain, Role};
+use self::domain::Role;
 use self::napt::Napt;
 use super::error_source::Random;
-use super::nat64::{AMEND, inner_ports, is_one_host4};
-use super::{Env, destination4, destination6, source4, source6};
+use super::nat64::{inner_ports, is_one_host4};
+use super::{Env, destination4, destination6, version};
 use crate::base::counters::Counter;
 use crate::base::host::Host;
 use crate::map::Mapt;
-use crate::map::mapt::Customer;
 use crate::model::settings::Settings;
 use crate::wire::output::Output;
 use crate::wire::{L4, Packet4, Packet6, Refusal};
-use crate::xlat::{self, Plan, Plan4, Plan6, Rewrite};
+use crate::xlat::Rewrite;
 
 mod br;
 mod ce;
@@ -97,7 +96,7 @@ impl Mapping {
 
     /// Whether a packet is for this instance, by its destination.
     pub(super) fn concerns(&self, settings: &Settings, host: &dyn Host, packet: &[u8]) -> bool {
-        match (Role::of(settings), super::version(packet)) {
+        match (Role::of(settings), version(packet)) {
             (Role::Ce(own), Some(6)) => {
                 destination6(packet).is_some_and(|dst| own.own4(dst).is_some())
             }
@@ -152,6 +151,7 @@ fn ports<A: Copy>(l4: &L4<A>, unknown: Counter, header: Counter) -> Result<[u16;
         L4::Icmp { .. } => Err(Refusal::accept(unknown)),
         L4::Other => Err(Refusal::accept(Counter::UnknownL4Proto)),
         // The kernel reassembles before we see a packet; a stray one has no ports.
+        //= rfc7599#section-10.2
         L4::LaterFragment => Err(Refusal::drop(header)),
     }
 }

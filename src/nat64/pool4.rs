@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 pub use self::blocks::Block;
 use self::blocks::{Blocks, normal};
+use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Transport4};
 use crate::model::{MaxIterations, Pool4Entry, Pool4Row, PortRange};
 
@@ -64,6 +65,39 @@ impl Pool4 {
             }
         }
         self.unite();
+    }
+
+    /// One prefix with the same ranges for every protocol, all of which may be tried. However many
+    /// they are, they must be ascending and neither overlap nor touch. Port 0 does not exist for
+    /// TCP and UDP.
+    pub fn of_ranges(
+        mark: u32,
+        prefix: Prefix4,
+        ranges: impl Iterator<Item = PortRange> + Clone,
+    ) -> Self {
+        let mut pool4 = Self::default();
+        for protocol in Protocol::ALL {
+            let exists = ranges
+                .clone()
+                .filter(|range| protocol == Protocol::Icmp || range.max != 0);
+            let ports: Vec<_> = exists.map(|range| normal(protocol, range)).collect();
+            if ports.is_empty() {
+                continue;
+            }
+            let block = Block {
+                first: prefix.network(),
+                last: prefix.last(),
+                ports,
+            };
+            let mut set = Set {
+                iterations: MaxIterations::Infinity,
+                ..Set::default()
+            };
+            set.edit(|blocks| blocks.0.push(block.clone()));
+            pool4.sets.insert((protocol, mark), set);
+            pool4.union[protocol.index()].0.push(block);
+        }
+        pool4
     }
 
     /// Adds a run of addresses, as [`Pool4::sets`] gave it.

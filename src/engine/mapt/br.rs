@@ -2,7 +2,14 @@
 //! The border relay (RFC 7599 section 5): customers by forwarding rules, all else by the default
 //! mapping rule.
 
-use super::*;
+use super::domain::Domain;
+use super::{Mapping, ports4, ports6, rewrite};
+use crate::base::counters::Counter;
+use crate::engine::nat64::{AMEND, is_one_host4};
+use crate::engine::{Env, destination4, destination6};
+use crate::wire::output::Output;
+use crate::wire::{L4, Packet4, Packet6, Refusal};
+use crate::xlat::{self, Plan4, Plan6};
 
 impl Mapping {
     pub(super) fn br_six(

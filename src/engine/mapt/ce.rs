@@ -4,9 +4,16 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::*;
+use super::domain::Domain;
+use super::{Mapping, Passing, is_near4, ports4, ports6, rewrite};
 use crate::base::Transport4;
-use crate::wire::Inner;
+use crate::base::counters::Counter;
+use crate::engine::nat64::{AMEND, is_one_host4};
+use crate::engine::{Env, destination4, destination6, source4, source6};
+use crate::map::mapt::Customer;
+use crate::wire::output::Output;
+use crate::wire::{Inner, L4, Packet4, Packet6, Refusal};
+use crate::xlat::{self, Plan, Plan4, Plan6, Rewrite};
 
 impl Mapping {
     pub(super) fn ce_four(

@@ -7,16 +7,15 @@ use std::net::Ipv4Addr;
 
 use etherparse::PacketBuilder;
 
-use super::super::nat64::{
-    NO_FLAGS, PROBE_HOP_LIMIT, PROBE_WINDOW, inbound, inner_ports, turn_away,
-};
 use crate::base::counters::Counter;
 use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::engine::Env;
+use crate::engine::nat64::{
+    NO_FLAGS, PROBE_HOP_LIMIT, PROBE_WINDOW, inbound, inner_ports, turn_away,
+};
 use crate::map::mapt::Customer;
 use crate::model::settings::Settings;
-use crate::model::{MaxIterations, Pool4Entry};
 use crate::nat64::pool4::Pool4;
 use crate::nat64::{Nat64, Outbound, Probe};
 use crate::wire::output::Output;
@@ -44,19 +43,7 @@ impl Napt {
         let Ok(prefix) = Prefix4::new(own.first4(), own.v4_len()) else {
             return;
         };
-        let mut pool4 = Pool4::default();
-        for protocol in Protocol::ALL {
-            for ports in own.ports().ranges() {
-                pool4.add(&Pool4Entry {
-                    mark: MARK,
-                    protocol,
-                    prefix,
-                    ports,
-                    // There are few ports; none of them may be left unused.
-                    max_iterations: Some(MaxIterations::Infinity),
-                });
-            }
-        }
+        let pool4 = Pool4::of_ranges(MARK, prefix, own.ports().ranges());
         self.nat64.set_pool4(pool4, &Protocol::ALL);
     }
 

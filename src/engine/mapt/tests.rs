@@ -471,6 +471,7 @@ fn what_is_not_ours_is_left_alone() {
         &load().over6(v6("2001:db8:ce:774::5"), native),
         Counter::MaptEui6p,
     );
+    ce.leave(&load().over6(server6, native), Counter::MaptEui6p);
     ce.leave(&load().over6(server6, A6), Counter::MaptEui6p);
     ce.leave(&load().over6(A6, own), Counter::MaptPool6);
     ce.leave(&load().over4(v4("192.168.0.4"), SERVER), Counter::MaptAddr4);

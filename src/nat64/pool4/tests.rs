@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::prefix::Prefix4;
 
 fn entry(prefix: &str, min: u16, max: u16, mark: u32) -> Pool4Entry {
     Pool4Entry {
@@ -158,4 +157,41 @@ proptest! {
             }}
         }
     }
+}
+
+#[test]
+fn many_ranges_at_once_are_what_they_are_one_by_one() {
+    let prefix: Prefix4 = "192.0.2.8/30".parse().unwrap();
+    let ranges = [(0, 0), (4, 7), (1024, 1024)].map(|(min, max)| PortRange { min, max });
+    let mut one_by_one = Pool4::default();
+    for protocol in Protocol::ALL {
+        for ports in ranges {
+            if protocol == Protocol::Icmp || ports.max != 0 {
+                one_by_one.add(&Pool4Entry {
+                    mark: 3,
+                    protocol,
+                    prefix,
+                    ports,
+                    max_iterations: Some(MaxIterations::Infinity),
+                });
+            }
+        }
+    }
+    let at_once = Pool4::of_ranges(3, prefix, ranges.into_iter());
+    assert_eq!(at_once.entries(), one_by_one.entries());
+    let v4 = |port| Transport4::new(Ipv4Addr::new(192, 0, 2, 9), port);
+    for protocol in Protocol::ALL {
+        let set = at_once.set(protocol, 3).unwrap();
+        assert_eq!(set.len(), one_by_one.set(protocol, 3).unwrap().len());
+        for port in [0, 1, 4, 7, 8, 1024] {
+            assert_eq!(
+                at_once.contains(protocol, v4(port)),
+                one_by_one.contains(protocol, v4(port))
+            );
+        }
+        assert!(!at_once.contains(protocol, v4(1)) && at_once.contains(protocol, v4(5)));
+    }
+    let nothing = [PortRange { min: 0, max: 0 }].into_iter();
+    let only_icmp = Pool4::of_ranges(0, prefix, nothing);
+    assert!(only_icmp.set(Protocol::Tcp, 0).is_none() && !only_icmp.is_empty());
 }

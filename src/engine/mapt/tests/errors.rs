@@ -148,3 +148,21 @@ fn a_quoted_packet_must_agree_with_its_rule() {
         Counter::MaptAddr4,
     );
 }
+
+//= rfc7599#section-10.2
+//= type=test
+#[test]
+fn stray_fragments_are_dropped() {
+    let (mut ce, mut br) = (
+        Rig::ce(DMR, CE_11B, TUTORIAL, &[]),
+        Rig::br(DMR, &[TUTORIAL]),
+    );
+    let later = |packet| with_flags4(packet, 4);
+    let packet = later(udp([55296, 80], b"later").over4(CLIENT, SERVER));
+    ce.drop(&packet, Counter::Hdr4);
+    let packet = later(udp([80, 55296], b"later").over4(SERVER, CLIENT));
+    br.drop(&packet, Counter::Hdr4);
+    let later = [fragment6(17, 8 << 3, 9), vec![0; 16]].concat();
+    ce.drop(&raw6(server(), own(), 44, &later), Counter::Hdr6);
+    br.drop(&raw6(own(), server(), 44, &later), Counter::Hdr6);
+}
