@@ -87,10 +87,15 @@ impl Mapping {
         if !is_one_host4(packet.src) {
             return Err(Refusal::accept(Counter::FourSixSrc));
         }
+        let domain = Domain::new(&self.mapt.fmrt, env.settings);
+        if !matches!(packet.l4, L4::Echo { .. }) {
+            // Ports are few: none is taken for what goes nowhere. That of an echo message is not
+            // known before it is taken.
+            private_towards(&domain, own, packet.dst, ports[1])?;
+        }
         let napt = self.napt.as_mut();
         let napt = napt.ok_or(Refusal::drop(Counter::MaptAddr4))?;
         let (v4, port) = napt.leave(env, packet.src, packet.dst, &packet.l4, ports)?;
-        let domain = Domain::new(&self.mapt.fmrt, env.settings);
         let (dst, hairpin) = private_towards(&domain, own, packet.dst, port)?;
         let outer = Rewrite {
             src: own.address(v4.addr),

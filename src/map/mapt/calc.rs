@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The arithmetic of a rule for people: who has a port, what a customer has, and what another
-//! PSID offset would make of it. A wrong offset is the mistake that nothing else shows.
+//! The arithmetic of a rule for people: who has a port, and what another PSID offset would make of
+//! it. A wrong offset is the mistake that nothing else shows. What a customer has, [`Customer`]
+//! says.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Customer, address_of};
-use crate::base::prefix::Prefix6;
-use crate::model::mapt::{CeError, MapRule};
+use crate::model::mapt::MapRule;
 
 /// What a rule says of an IPv4 address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,6 @@ pub fn holder(rule: MapRule, addr: Ipv4Addr, port: u16) -> Option<Holder> {
         address: address_of(rule, addr, port),
         allowed: customer.ports().contains(port),
     })
-}
-
-/// What the customer has who was given an end-user prefix.
-///
-/// # Errors
-/// [`CeError::Length`] and [`CeError::Outside`].
-pub fn customer(rule: MapRule, prefix: Prefix6) -> Result<Customer, CeError> {
-    Customer::new(rule, prefix)
 }
 
 /// The same rule with every PSID offset that it could have, its own among them, in ascending

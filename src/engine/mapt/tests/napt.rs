@@ -277,3 +277,21 @@ fn another_prefix_takes_its_mappings_along() {
         Counter::MaptAddr4,
     );
 }
+
+#[test]
+fn no_port_is_taken_for_what_goes_nowhere() {
+    let rule = "2001:db8::/40 192.0.2.0/24 16";
+    let napt = |settings: &mut Settings| settings.mapt_napt = true;
+    let mut ce = Rig::ce(DMR, "2001:db8:12:3400::/56", rule, &[rule]).with(napt);
+    // Nobody has this port of another customer.
+    ce.drop(
+        &udp([5000, 80], b"").over4(CLIENT, v4("192.0.2.19")),
+        Counter::MaptPsid,
+    );
+    let mut ce = ce.with(|settings| settings.pool6 = None);
+    ce.leave(
+        &udp([5000, 80], b"").over4(CLIENT, SERVER),
+        Counter::Pool6Unset,
+    );
+    assert_eq!(ce.instance.counters().get(Counter::BibEntries), 0);
+}
