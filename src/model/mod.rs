@@ -12,6 +12,7 @@ use crate::base::prefix::{Pool6, Prefix4, Prefix6};
 use crate::base::{Protocol, Transport4, Transport6};
 
 pub mod control;
+pub mod dhcp;
 pub mod mapt;
 pub mod settings;
 
