@@ -533,6 +533,7 @@ fn example() -> Ruleset {
         tun: "tylo0".to_owned(),
         track: false,
         stateless: Vec::new(),
+        mapt: Vec::new(),
         local4: Vec::new(),
         local6: Vec::new(),
         kernel_errors: None,
@@ -585,6 +586,7 @@ fn stateless() -> Ruleset {
     Ruleset {
         diverts: Vec::new(),
         stateless: instances,
+        mapt: Vec::new(),
         local4: four(&["224.0.0.0/4", "192.0.2.1", "192.0.2.255", "127.0.0.0/8"]),
         local6: vec![
             "64:ff9b::1".parse().unwrap(),

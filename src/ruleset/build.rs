@@ -14,7 +14,7 @@ use nftnl::{Chain, ChainType, Hook, Policy, Priority, ProtoFamily, Rule, Table};
 use super::commit::Changes;
 use super::expr::{Address, CompatQueue, Notrack, Outside, OwnedTable, Queue, Tproxy, range_set};
 use super::ranges::{Range, merged, range4};
-use super::{Defragmenter, Divert, Error, Mode, Ruleset, families, stateless};
+use super::{Defragmenter, Divert, Error, Mode, Ruleset, families, mapt, stateless};
 use crate::base::Protocol;
 use crate::base::prefix::{Prefix4, Prefix6};
 
@@ -99,6 +99,7 @@ pub(super) fn table(
             writer.four(divert);
         }
     }
+    mapt::prerouting(&mut writer, rules);
 
     let chain = hook(c"output", &table, Hook::Out, OUTPUT);
     let mut writer = Writer::new(changes, mode, &chain);
@@ -193,13 +194,25 @@ impl<'a> Writer<'a> {
         ranges: &[Range],
         inside: bool,
     ) {
+        self.match_in::<A>(rule, A::DESTINATION, what, ranges, inside);
+    }
+
+    /// The same for another address of the header.
+    pub(super) fn match_in<A: Address>(
+        &mut self,
+        rule: &mut Rule<'_>,
+        field: NetworkHeaderField,
+        what: &str,
+        ranges: &[Range],
+        inside: bool,
+    ) {
         let set = range_set::<A>(self.changes.next_set(), self.table, ranges);
         self.changes.add(&set, format!("the address set of {what}"));
         for elements in set.elems_iter() {
             self.changes
                 .add(&elements, format!("addresses to the set of {what}"));
         }
-        rule.add_expr(&Payload::Network(A::DESTINATION));
+        rule.add_expr(&Payload::Network(field));
         if inside {
             rule.add_expr(&Lookup::new(&set));
         } else {

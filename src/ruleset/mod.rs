@@ -18,6 +18,8 @@
 //!   from the TUN device      notrack, accept                      connection tracking is at -200)
 //!   IPv6 to pool6            queue
 //!   IPv4 to pool4            queue
+//!   IPv6 to a MAP-T prefix   queue       (a border relay: the DMR; a customer edge: its own)
+//!   IPv4 of a MAP-T domain   queue       (a border relay: to it; a customer edge: from it)
 //! chain output       type filter hook output priority -300
 //!   to the TUN device        notrack
 //!   from programs            accept
@@ -25,8 +27,9 @@
 //! chain defragment   no hook, never entered
 //!   tproxy                   switches defragmentation on
 //! ```
-//! The chain `stateless` exists where there is a stateless instance, and so do the last two rules
-//! of `output`; `defragment` exists where there is a stateful one. Instances of the framework
+//! The chain `stateless` exists where there is a SIIT instance, and the last two rules of `output`
+//! also where there is a MAP-T instance; `defragment` exists where there is a NAT64 or MAP-T
+//! instance. Instances of the framework
 //! "iptables" have no diverting rules here but all the rest.
 //!
 //! Queued packets need no "notrack": what is translated is dropped before connection tracking
@@ -44,7 +47,7 @@
 //!
 //! # Defragmentation
 //! A stateless translator must not put fragments together: others of them may take another way.
-//! A NAT64 needs whole packets. The kernel puts fragments together only where something asks
+//! A NAT64 needs whole packets, and so does MAP-T, where ports tell customers apart. The kernel puts fragments together only where something asks
 //! for it, per network namespace and family: connection tracking does, and so does `tproxy`. A
 //! `ct` expression would do too but switches connection tracking on for everything in the
 //! namespace; a `tproxy` expression has no other effect than that (kernel 4.19 and newer), and
@@ -68,6 +71,7 @@ use crate::model::PortRange;
 mod build;
 mod commit;
 mod expr;
+mod mapt;
 mod ranges;
 mod stateless;
 mod watch;
@@ -102,6 +106,8 @@ pub struct Ruleset {
     /// One per stateless instance. Where two overlap, the first wins, but what is in an EAM of one
     /// is not taken on account of another's pool6.
     pub stateless: Vec<Stateless>,
+    /// One per MAP-T instance. Where two overlap, or one and a [`Divert`], the first wins.
+    pub mapt: Vec<Mapt>,
     /// Never diverted to a stateless instance: addresses of this host, and networks that are not
     /// to be left.
     pub local4: Vec<Prefix4>,
@@ -110,8 +116,8 @@ pub struct Ruleset {
     /// Queues for the ICMP errors that the kernel itself is about to send: the first number and
     /// how many.
     pub kernel_errors: Option<(u16, u16)>,
-    /// Have the kernel put fragments together: there is a stateful instance, if only one that
-    /// others divert packets to.
+    /// Have the kernel put fragments together: there is a NAT64 or MAP-T instance, if only one
+    /// that others divert packets to.
     pub defragment: bool,
     /// Let connection tracking see translated packets.
     pub track: bool,
@@ -131,8 +137,9 @@ impl Ruleset {
     fn check_queues(&self) -> Result<(), Error> {
         let stateful = self.diverts.iter().map(|d| (d.label.as_str(), d.queues));
         let stateless = self.stateless.iter().map(|s| (s.label.as_str(), s.queues));
+        let mapt = self.mapt.iter().map(|m| (m.label.as_str(), m.queues));
         let errors = self.kernel_errors.map(|queues| (KERNEL_ERRORS, queues));
-        for (label, (first, count)) in stateful.chain(stateless).chain(errors) {
+        for (label, (first, count)) in stateful.chain(stateless).chain(mapt).chain(errors) {
             if count == 0 || first.checked_add(count - 1).is_none() {
                 return Err(Error::Queues(label.to_owned(), count, first));
             }
@@ -169,6 +176,36 @@ pub struct Stateless {
     pub eam4: Vec<Prefix4>,
     /// Not diverted on account of pool6.
     pub deny4: Vec<Prefix4>,
+}
+
+/// What belongs to one MAP-T instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapt {
+    /// Name of the instance, for the comments of its rules.
+    pub label: String,
+    /// First queue number and how many.
+    pub queues: (u16, u16),
+    /// IPv6 packets to these are diverted.
+    pub to6: Vec<Prefix6>,
+    pub four: Four,
+}
+
+/// Which IPv4 packets a MAP-T instance gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Four {
+    Nothing,
+    /// Those to the domain: a border relay.
+    To(Vec<Prefix4>),
+    /// Those of the customer, but for those to addresses that are near: a customer edge behind
+    /// which others translate ports.
+    From {
+        source: Prefix4,
+        near: Vec<Prefix4>,
+    },
+    /// All but those to addresses that are near: a customer edge that translates ports itself.
+    Far {
+        near: Vec<Prefix4>,
+    },
 }
 
 /// Packets to these IPv4 transport addresses.
@@ -388,6 +425,7 @@ mod tests {
                 pool4: Vec::new(),
             }],
             stateless: Vec::new(),
+            mapt: Vec::new(),
             local4: Vec::new(),
             local6: Vec::new(),
             kernel_errors: None,

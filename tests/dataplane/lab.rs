@@ -238,6 +238,7 @@ pub(crate) fn rules(queues: (u16, u16), track: bool) -> Ruleset {
         tun: "tylo0".to_owned(),
         track,
         stateless: Vec::new(),
+        mapt: Vec::new(),
         local4: Vec::new(),
         local6: Vec::new(),
         kernel_errors: None,

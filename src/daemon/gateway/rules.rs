@@ -22,6 +22,7 @@ impl Gateway {
             tun: self.tun.clone(),
             diverts: Vec::new(),
             stateless: Vec::new(),
+            mapt: Vec::new(),
             local4: local4(host),
             local6: host.local6(),
             kernel_errors: None,
