@@ -322,6 +322,7 @@ mod tests {
                 denylist4: (0..rows)
                     .map(|n| Prefix4::new(n.into(), 32).unwrap())
                     .collect(),
+                fmrt: Vec::new(),
                 pool4: Vec::new(),
                 bib: Vec::new(),
             }),

@@ -34,6 +34,7 @@ fn personality(
         "tylod" => Some(tylo::daemon::main(args)),
         "jool" => Some(tylo::cli::jool(args)),
         "jool_siit" => Some(tylo::cli::jool_siit(args)),
+        "jool_mapt" => Some(tylo::cli::jool_mapt(args)),
         "joold" => Some(tylo::cli::joold(args)),
         word => tylo::cli::verb(word, &mut args, tylo::daemon::command),
     }
@@ -45,9 +46,10 @@ fn usage(code: u8) -> ExitCode {
 Usage: tylo tylod [OPTION...]     the daemon
        tylo jool ...              controls its NAT64 instances
        tylo jool_siit ...         controls its SIIT instances
+       tylo jool_mapt ...         controls its MAP-T instances
        tylo joold [FILE...]       exchanges sessions with other gateways
 {}\
-Also works under the names tylod, jool, jool_siit and joold. Each has --help.
+Also works under the names tylod, jool, jool_siit, jool_mapt and joold. Each has --help.
 ",
         tylo::cli::verbs()
     );

@@ -135,6 +135,7 @@ impl Client {
                 | Reply::Lost(_)
                 | Reply::Eamt(_)
                 | Reply::Denylist4(_)
+                | Reply::Fmrt(_)
                 | Reply::Translation(_)
                 | Reply::Stats(_)
                 | Reply::Health(_)

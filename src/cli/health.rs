@@ -80,8 +80,8 @@ fn summary(health: &Health) -> String {
     let sessions: u64 = health.instances.iter().map(|i| i.sessions).sum();
     let state = match (health.ready, health.instances.len()) {
         (false, _) => "FAILED: rules or packet workers are gone, see the log".to_owned(),
-        (true, 0) => "IDLE: no instance; add one with 'jool instance add' or \
-                      'jool_siit instance add'"
+        (true, 0) => "IDLE: no instance; add one with 'jool instance add', \
+                      'jool_siit instance add' or 'jool_mapt instance add'"
             .to_owned(),
         (true, 1) => format!("OK: 1 instance ({})", names(health)),
         (true, n) => format!("OK: {n} instances ({})", names(health)),

@@ -9,10 +9,10 @@ use std::io::{self, Write};
 
 use serde_json::{Value as Json, json};
 
-use super::render::{Foreign, Table};
+use super::render::{Foreign, Table, shown};
 use crate::base::counters::Counter;
 use crate::model::control::{Reply, Request};
-use crate::model::mapt::MaptType;
+use crate::model::mapt::{MapRule, MaptType};
 use crate::model::settings::{Setting, Value, format_duration};
 use crate::model::{AddressRule, BibRow, EamRow, InstanceRow, Pool4Row, SessionRow, Translation};
 
@@ -47,7 +47,7 @@ impl<'a, W: Write> Document<'a, W> {
         match (self.table, reply) {
             (Table::Instances, Reply::Instances(rows)) => self.all(rows, instance)?,
             (Table::Settings(flavour), Reply::Settings(settings)) => {
-                let rows = Setting::of(flavour).map(|s| (s.key, s.value(settings)));
+                let rows = Setting::of(flavour).map(|s| (s.key, shown(s, settings)));
                 let rows: Vec<_> = rows.collect();
                 self.all(
                     &rows,
@@ -66,6 +66,7 @@ impl<'a, W: Write> Document<'a, W> {
             (Table::Denylist4, Reply::Denylist4(rows)) => {
                 self.all(rows, |prefix| json!({ "ipv4_prefix": prefix.to_string() }))?;
             }
+            (Table::Fmrt, Reply::Fmrt(rows)) => self.all(rows, map_rule)?,
             (Table::Translation { .. }, Reply::Translation(found)) => {
                 self.all(std::slice::from_ref(found), translation)?;
             }
@@ -78,6 +79,7 @@ impl<'a, W: Write> Document<'a, W> {
                 | Table::Sessions
                 | Table::Eamt
                 | Table::Denylist4
+                | Table::Fmrt
                 | Table::Translation { .. },
                 _,
             ) => return Ok(Err(Foreign)),
@@ -157,7 +159,7 @@ pub(super) fn setting(value: &Value) -> Json {
         Value::Prefix4(prefix) => json!(prefix.map(|p| p.to_string())),
         Value::Prefix6(prefix) => json!(prefix.map(|p| p.to_string())),
         Value::Hairpin(mode) => json!(mode.name()),
-        Value::MapRule(rule) => json!(rule.map(|r| r.to_string())),
+        Value::MapRule(rule) => json!(rule.as_ref().map(setting_of_rule)),
         Value::MaptType(end) => json!(end.map(MaptType::name)),
     }
 }
@@ -206,6 +208,25 @@ fn session(row: &SessionRow) -> Json {
 
 fn eam(row: &EamRow) -> Json {
     json!({ "ipv6_prefix": row.v6.to_string(), "ipv4_prefix": row.v4.to_string() })
+}
+
+fn map_rule(rule: &MapRule) -> Json {
+    json!({
+        "ipv6_prefix": rule.v6().to_string(),
+        "ipv4_prefix": rule.v4().to_string(),
+        "ea_bits_length": rule.ea_bits(),
+        "a": rule.psid_offset(),
+    })
+}
+
+/// As in a configuration file.
+pub(super) fn setting_of_rule(rule: &MapRule) -> Json {
+    json!({
+        "ipv6 prefix": rule.v6().to_string(),
+        "ipv4 prefix": rule.v4().to_string(),
+        "ea-bits length": rule.ea_bits(),
+        "a": rule.psid_offset(),
+    })
 }
 
 fn translation(found: &Translation) -> Json {

@@ -39,6 +39,11 @@ pub(crate) enum Action {
     Denylist4Add,
     Denylist4Remove,
     Denylist4Flush,
+    MaptAdd,
+    FmrtDisplay,
+    FmrtAdd,
+    FmrtRemove,
+    FmrtFlush,
     FileHandle,
     FileCheck,
 }
@@ -169,7 +174,11 @@ macro_rules! operations {
 
 const NAT64: &[Flavour] = &[Flavour::Nat64];
 const SIIT: &[Flavour] = &[Flavour::Siit];
+const MAPT: &[Flavour] = &[Flavour::Mapt];
+const NAT64_AND_SIIT: &[Flavour] = &[Flavour::Nat64, Flavour::Siit];
 const EVERYBODY: &[Flavour] = &Flavour::ALL;
+
+const INSTANCE: &str = "Translators: make them, list them, take them away";
 
 const DENYLIST4: &[Operation] = operations! {
     "display" Denylist4Display "List the prefixes"
@@ -181,8 +190,22 @@ const DENYLIST4: &[Operation] = operations! {
 static MODES: &[Mode] = &[
     Mode {
         name: "instance",
-        about: "Translators: make them, list them, take them away",
-        flavours: EVERYBODY,
+        about: INSTANCE,
+        flavours: MAPT,
+        replaced_by: None,
+        hidden: false,
+        operations: operations! {
+            "display" InstanceDisplay "List the instances"
+            "add" MaptAdd "Make an instance"
+            "remove" InstanceRemove "Take an instance away, with all it has"
+            "flush" InstanceFlush "Take every instance away"
+            "status" InstanceStatus "Say whether an instance runs"
+        },
+    },
+    Mode {
+        name: "instance",
+        about: INSTANCE,
+        flavours: NAT64_AND_SIIT,
         replaced_by: None,
         hidden: false,
         operations: operations! {
@@ -302,6 +325,19 @@ static MODES: &[Mode] = &[
         },
     },
     Mode {
+        name: "fmrt",
+        about: "Rules for the addresses of other customers of the domain",
+        flavours: MAPT,
+        replaced_by: None,
+        hidden: false,
+        operations: operations! {
+            "display" FmrtDisplay "List the rules"
+            "add" FmrtAdd "Add a rule"
+            "remove" FmrtRemove "Remove a rule"
+            "flush" FmrtFlush "Remove every rule"
+        },
+    },
+    Mode {
         name: "file",
         about: "The whole configuration of an instance in one file",
         flavours: EVERYBODY,
@@ -407,6 +443,10 @@ mod tests {
                 "denylist4",
                 "file"
             ]
+        );
+        assert_eq!(
+            words(Flavour::Mapt),
+            ["instance", "stats", "global", "fmrt", "file"]
         );
     }
 

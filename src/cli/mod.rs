@@ -47,6 +47,11 @@ const JOOL_SIIT: Personality = Personality {
     flavour: Flavour::Siit,
 };
 
+const JOOL_MAPT: Personality = Personality {
+    program: "jool_mapt",
+    flavour: Flavour::Mapt,
+};
+
 /// The command `jool`: NAT64 instances. `args` begins with the name of the program.
 pub fn jool(args: impl Iterator<Item = OsString>) -> ExitCode {
     run::run(JOOL, args)
@@ -55,6 +60,11 @@ pub fn jool(args: impl Iterator<Item = OsString>) -> ExitCode {
 /// The command `jool_siit`: SIIT instances. `args` begins with the name of the program.
 pub fn jool_siit(args: impl Iterator<Item = OsString>) -> ExitCode {
     run::run(JOOL_SIIT, args)
+}
+
+/// The command `jool_mapt`: MAP-T instances. `args` begins with the name of the program.
+pub fn jool_mapt(args: impl Iterator<Item = OsString>) -> ExitCode {
+    run::run(JOOL_MAPT, args)
 }
 
 pub use proxy::joold;

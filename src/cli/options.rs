@@ -65,7 +65,10 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
     let mark = || value("mark", "The packet mark it is for (default 0)").value_name("N");
     match action {
         Action::GlobalDisplay => vec![json_not_csv(), csv(), no_headers()],
-        Action::InstanceDisplay | Action::EamtDisplay | Action::Denylist4Display => {
+        Action::InstanceDisplay
+        | Action::EamtDisplay
+        | Action::Denylist4Display
+        | Action::FmrtDisplay => {
             vec![count(), json_not_count(), csv(), no_headers()]
         }
         Action::InstanceAdd => vec![
@@ -84,12 +87,43 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
                 .short('6')
                 .value_name("PREFIX6"),
         ],
+        Action::MaptAdd => vec![
+            words(1, "NAME", "The instance's name (default 'default')"),
+            flag(
+                "netfilter",
+                Some('n'),
+                "Divert all matching traffic (the default)",
+            ),
+            flag(
+                "iptables",
+                Some('i'),
+                "Divert what the administrator's rules say",
+            ),
+            value(
+                "dmr",
+                "The IPv6 prefix that stands for the IPv4 Internet (default mapping rule)",
+            )
+            .short('6')
+            .value_name("PREFIX6"),
+            value(
+                "from-dhcp",
+                "Be the customer edge that these DHCPv6 options (RFC 7598) describe: their bytes in \
+                 hexadecimal, or a file with them",
+            )
+            .value_name("HEX|FILE"),
+            value(
+                "end-user-ipv6-prefix",
+                "With --from-dhcp: the prefix of this customer, where the options hold none",
+            )
+            .value_name("PREFIX6"),
+        ],
         Action::InstanceRemove => {
             vec![words(1, "NAME", "The instance's name (default 'default')")]
         }
         Action::InstanceFlush
         | Action::EamtFlush
         | Action::Denylist4Flush
+        | Action::FmrtFlush
         | Action::SessionAdvertise => vec![],
         Action::SessionProxy => vec![
             words(
@@ -134,7 +168,7 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
             no_headers(),
         ],
         Action::GlobalUpdate => vec![
-            words(1, "VALUE", "The new value"),
+            words(4, "VALUE", "The new value"),
             force("Take values that look like mistakes, too"),
         ],
         Action::Pool4Display => vec![
@@ -231,6 +265,12 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
             force("Take addresses that never leave their link, too"),
         ],
         Action::Denylist4Remove => vec![words(1, "PREFIX4", "The prefix, as it was added")],
+        Action::FmrtAdd | Action::FmrtRemove => vec![words(
+            4,
+            "PREFIX6 PREFIX4 EA-BITS [OFFSET]",
+            "A mapping rule: its prefixes, how many bits tell customers apart, and how many bits of \
+             a port stand before the PSID (default 6)",
+        )],
         Action::FileHandle | Action::FileCheck => vec![
             Arg::new("path")
                 .value_name("PATH")

@@ -12,6 +12,7 @@ use super::names::Names;
 use crate::base::counters::Counter;
 use crate::base::prefix::Prefix4;
 use crate::model::control::Reply;
+use crate::model::mapt::MapRule;
 use crate::model::settings::{Setting, Settings, Value, format_duration};
 use crate::model::{
     AddressRule, BibRow, EamRow, Flavour, InstanceRow, Pool4Row, SessionRow, Translation,
@@ -28,6 +29,7 @@ pub(crate) enum Table {
     Sessions,
     Eamt,
     Denylist4,
+    Fmrt,
     Translation { verbose: bool },
 }
 
@@ -119,6 +121,10 @@ impl<W: Write> Renderer<W> {
                 self.begin()?;
                 rows.iter().try_for_each(|row| self.denied(row))?;
             }
+            (Table::Fmrt, Reply::Fmrt(rows)) => {
+                self.begin()?;
+                rows.iter().try_for_each(|row| self.map_rule(row))?;
+            }
             (Table::Translation { verbose }, Reply::Translation(translation)) => {
                 self.translation(translation, verbose)?;
             }
@@ -131,6 +137,7 @@ impl<W: Write> Renderer<W> {
                 | Table::Sessions
                 | Table::Eamt
                 | Table::Denylist4
+                | Table::Fmrt
                 | Table::Translation { .. },
                 _,
             ) => return Ok(Err(Foreign)),
@@ -150,6 +157,7 @@ impl<W: Write> Renderer<W> {
                 Table::Pool4 => writeln!(self.out, "{POOL4_LINE}")?,
                 Table::Eamt => writeln!(self.out, "{EAMT_LINE}")?,
                 Table::Denylist4 => writeln!(self.out, "{DENYLIST4_LINE}")?,
+                Table::Fmrt => writeln!(self.out, "{FMRT_LINE}")?,
                 Table::Settings(_)
                 | Table::Stats { .. }
                 | Table::Bib
@@ -194,6 +202,7 @@ impl<W: Write> Renderer<W> {
             }
             Table::Eamt => "IPv6 Prefix,IPv4 Prefix",
             Table::Denylist4 => "IPv4 Prefix",
+            Table::Fmrt => "IPv6 Prefix,IPv4 Prefix,EA-bits Length,a",
             Table::Translation { .. } => "",
         }
     }
@@ -224,11 +233,21 @@ impl<W: Write> Renderer<W> {
                 let title = format!("| {:>18} |", "IPv4 Prefix");
                 writeln!(self.out, "{DENYLIST4_LINE}\n{title}\n{DENYLIST4_LINE}")
             }
+            Table::Fmrt if headers => {
+                writeln!(self.out, "{FMRT_LINE}")?;
+                writeln!(
+                    self.out,
+                    "| {:>43} | {:>18} | EA-bits Length |  a |",
+                    "IPv6 Prefix", "IPv4 Prefix"
+                )?;
+                writeln!(self.out, "{FMRT_LINE}")
+            }
             Table::Settings(_)
             | Table::Stats { .. }
             | Table::Bib
             | Table::Eamt
             | Table::Denylist4
+            | Table::Fmrt
             | Table::Translation { .. } => Ok(()),
         }
     }
@@ -253,7 +272,7 @@ impl<W: Write> Renderer<W> {
     //= jool#global-display
     fn settings(&mut self, flavour: Flavour, settings: &Settings) -> io::Result<()> {
         for setting in Setting::of(flavour) {
-            let value = setting.value(settings);
+            let value = shown(setting, settings);
             if self.style.csv {
                 writeln!(self.out, "{},{}", setting.key, csv_value(&value))?;
             } else {
@@ -416,6 +435,21 @@ impl<W: Write> Renderer<W> {
         }
     }
 
+    //= jool#fmrt-display
+    fn map_rule(&mut self, rule: &MapRule) -> io::Result<()> {
+        let (v6, v4) = (rule.v6(), rule.v4());
+        let (ea_bits, offset) = (rule.ea_bits(), rule.psid_offset());
+        if self.style.csv {
+            return writeln!(self.out, "{v6},{v4},{ea_bits},{offset}");
+        }
+        let (addr6, len6) = (v6.network().to_string(), v6.prefix_len());
+        let v4 = cell(v4);
+        writeln!(
+            self.out,
+            "| {addr6:>39}/{len6:<3} | {v4} | {ea_bits:<14} | {offset:>2} |"
+        )
+    }
+
     //= jool#address-query
     fn translation(&mut self, found: &Translation, verbose: bool) -> io::Result<()> {
         let Translation {
@@ -456,6 +490,7 @@ pub(crate) fn rows(reply: &Reply) -> Result<usize, Foreign> {
         Reply::Sessions(rows) => Ok(rows.len()),
         Reply::Eamt(rows) => Ok(rows.len()),
         Reply::Denylist4(rows) => Ok(rows.len()),
+        Reply::Fmrt(rows) => Ok(rows.len()),
         Reply::Status { .. }
         | Reply::Settings(_)
         | Reply::Translation(_)
@@ -467,6 +502,14 @@ pub(crate) fn rows(reply: &Reply) -> Result<usize, Foreign> {
         | Reply::Lost(_)
         | Reply::Done
         | Reply::Error(_) => Err(Foreign),
+    }
+}
+
+/// What a setting is, for display: a type that nobody gave is the one that is in force.
+pub(super) fn shown(setting: &Setting, settings: &Settings) -> Value {
+    match setting.value(settings) {
+        Value::MaptType(None) => Value::MaptType(Some(settings.mapt_role())),
+        value => value,
     }
 }
 
@@ -539,6 +582,8 @@ const INSTANCE_LINE: &str = "+--------------------+-----------------+-----------
 const POOL4_LINE: &str =
     "+------------+-------+--------------------+-----------------+-------------+";
 const EAMT_LINE: &str = "+---------------------------------------------+--------------------+";
+const FMRT_LINE: &str = "+---------------------------------------------+--------------------+\
+                         ----------------+----+";
 const DENYLIST4_LINE: &str = "+--------------------+";
 const SESSION_LINE: &str = "---------------------------------";
 

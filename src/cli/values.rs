@@ -17,7 +17,7 @@ pub(crate) const EXIT_INVALID: u8 = 234;
 /// What it exits with when a number is not made of digits.
 const EXIT_NOT_A_NUMBER: u8 = 1;
 /// EINVAL, positive: checks that Jool's kernel module makes.
-const EXIT_MEANING: u8 = 22;
+pub(crate) const EXIT_MEANING: u8 = 22;
 
 /// Why a text is not the value that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -45,11 +45,11 @@ mod portions;
 mod service;
 mod traffic;
 
-/// NAT64 and SIIT gateway: translates between IPv6 and IPv4.
+/// NAT64, SIIT and MAP-T gateway: translates between IPv6 and IPv4.
 ///
-/// Runs in the foreground, one per network namespace, and is controlled with the commands `jool`
-/// and `jool_siit` from within the same namespace. Instances, mappings and sessions survive a
-/// restart.
+/// Runs in the foreground, one per network namespace, and is controlled with the commands `jool`,
+/// `jool_siit` and `jool_mapt` from within the same namespace. Instances, mappings and sessions
+/// survive a restart.
 #[derive(Debug, Parser)]
 #[command(name = "tylod", version)]
 struct Options {

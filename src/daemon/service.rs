@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Requests of the control protocol, carried out on the gateway.
 
-use super::gateway::{Gateway, failure, stateful, stateless};
+use super::gateway::{Gateway, failure, mapping, stateful, stateless};
 use super::portions::{KEEP, Mappings, Sessions, walk};
 use crate::base::counters::Counter;
 use crate::control::Service;
@@ -110,10 +110,19 @@ impl Service for Gateway {
             Command::Denylist4Add { prefix, force } => self.denylist4_add(&*slot()?, prefix, force),
             Command::Denylist4Remove { prefix } => self.denylist4_remove(&*slot()?, prefix),
             Command::Denylist4Flush => self.denylist4_flush(&*slot()?),
+            Command::FmrtDisplay => {
+                let rows = mapping(&mut slot()?.lock())?.fmrt.rows();
+                pages(rows.into_iter(), Reply::Fmrt, reply);
+                Ok(())
+            }
+            Command::FmrtAdd { rule } => self.fmrt_add(&*slot()?, rule),
+            Command::FmrtRemove { rule } => self.fmrt_remove(&*slot()?, rule),
+            Command::FmrtFlush => self.fmrt_flush(&*slot()?),
             Command::AddressQuery { address } => {
                 reply(Reply::Translation(self.query(&*slot()?, address)?));
                 Ok(())
             }
+            Command::Create { config } => self.add_whole(flavour, &name, &config),
             Command::Replace { config, force } => self.replace(flavour, &name, &config, force),
             Command::Export => {
                 for page in super::gateway::export(&*slot()?).pages(PAGE) {

@@ -270,7 +270,7 @@ impl Traffic {
 
     /// A complaint that the kernel is about to send about a packet that may have been translated.
     /// What is for a NAT64 instance goes to the TUN device by its route; the rest belongs to the
-    /// first SIIT instance that knows its addresses.
+    /// first SIIT or MAP-T instance that knows its addresses.
     fn complaint(
         &self,
         slots: &[Arc<Slot>],
@@ -283,6 +283,7 @@ impl Traffic {
             return Verdict::Accept;
         }
         of(Flavour::Siit)
+            .chain(of(Flavour::Mapt))
             .map(|slot| handle(&self.host, &mut slot.lock(), now, packet, out))
             .find(|verdict| *verdict != Verdict::Accept)
             .unwrap_or(Verdict::Accept)
@@ -307,7 +308,7 @@ impl Handler for Traffic {
         let Some(slot) = slots.iter().find(|slot| slot.number == number) else {
             return;
         };
-        let shared = |packet: &Received<'_>| packet.from_host && slot.flavour == Flavour::Siit;
+        let shared = |packet: &Received<'_>| packet.from_host && slot.flavour != Flavour::Nat64;
         for (packet, verdict) in packets.iter().zip(verdicts.iter_mut()) {
             if shared(packet) {
                 *verdict = self.complaint(&slots, now, packet, out);

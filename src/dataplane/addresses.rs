@@ -18,6 +18,7 @@ use super::netlink::{InterfaceAddress, Netlink};
 use super::{Error, lock, monotonic};
 use crate::base::Tick;
 use crate::base::host::Host;
+use crate::base::prefix::Prefix4;
 use crate::model::PortRange;
 
 /// How long the kernel's choice of a source is used, in milliseconds.
@@ -38,6 +39,7 @@ pub struct Addresses {
 struct Local {
     v4: Vec<Ipv4Addr>,
     broadcasts: Vec<Ipv4Addr>,
+    networks: Vec<Prefix4>,
     v6: Vec<Ipv6Addr>,
 }
 
@@ -100,6 +102,11 @@ impl Addresses {
     /// Directed broadcast addresses of interfaces, ascending.
     pub fn broadcasts4(&self) -> Vec<Ipv4Addr> {
         self.local().broadcasts.clone()
+    }
+
+    /// IPv4 networks that interfaces are in, ascending.
+    pub fn networks4(&self) -> Vec<Prefix4> {
+        self.local().networks.clone()
     }
 
     /// IPv6 addresses of interfaces, ascending.
@@ -182,6 +189,10 @@ impl Local {
             match (address.local, address.network) {
                 (IpAddr::V4(local), IpAddr::V4(network)) => {
                     this.v4.push(local);
+                    let mask = u32::MAX.checked_shr(address.prefix_len.into()).unwrap_or(0);
+                    let first = u32::from(network) & !mask;
+                    this.networks
+                        .extend(Prefix4::new(first.into(), address.prefix_len));
                     // RFC 3021: with 31 bits, both addresses are those of hosts.
                     if address.prefix_len < 31 {
                         let hosts = u32::MAX >> address.prefix_len;
@@ -197,6 +208,8 @@ impl Local {
             list.sort_unstable();
             list.dedup();
         }
+        this.networks.sort_unstable();
+        this.networks.dedup();
         this.v6.sort_unstable();
         this.v6.dedup();
         this

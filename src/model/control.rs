@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::mapt::MapRule;
 use super::settings::{Settings, Value};
 use super::{
     BibEntry, BibRow, EamRow, Flavour, Framework, InstanceRow, Pool4Entry, Pool4Row, PortRange,
@@ -124,9 +125,23 @@ pub enum Command {
         prefix: Prefix4,
     },
     Denylist4Flush,
+    /// Answered by [`Reply::Fmrt`], rows in display order.
+    FmrtDisplay,
+    FmrtAdd {
+        rule: MapRule,
+    },
+    /// The whole rule must match.
+    FmrtRemove {
+        rule: MapRule,
+    },
+    FmrtFlush,
     /// Answered by [`Reply::Translation`].
     AddressQuery {
         address: IpAddr,
+    },
+    /// Adds `instance` with all of this.
+    Create {
+        config: Box<Config>,
     },
     /// Makes `instance` be exactly this, or leaves everything as it is.
     Replace {
@@ -166,6 +181,9 @@ pub struct Config {
     pub eamt: Vec<EamRow>,
     /// SIIT only.
     pub denylist4: Vec<Prefix4>,
+    /// MAP-T only.
+    #[serde(default)]
+    pub fmrt: Vec<MapRule>,
     /// NAT64 only.
     pub pool4: Vec<Pool4Entry>,
     /// NAT64 only; matters only when the instance is new.
@@ -179,10 +197,11 @@ impl Config {
         let mut settings = Some(self.settings);
         let mut eamt = self.eamt.into_iter();
         let mut denylist4 = self.denylist4.into_iter();
+        let mut fmrt = self.fmrt.into_iter();
         let mut pool4 = self.pool4.into_iter();
         let mut bib = self.bib.into_iter();
         std::iter::from_fn(move || {
-            let rest = eamt.len() + denylist4.len() + pool4.len() + bib.len();
+            let rest = eamt.len() + denylist4.len() + fmrt.len() + pool4.len() + bib.len();
             if settings.is_none() && rest == 0 {
                 return None;
             }
@@ -191,6 +210,7 @@ impl Config {
                 settings: settings.take().unwrap_or_default(),
                 eamt: eamt.by_ref().take(rows).collect(),
                 denylist4: denylist4.by_ref().take(rows).collect(),
+                fmrt: fmrt.by_ref().take(rows).collect(),
                 pool4: pool4.by_ref().take(rows).collect(),
                 bib: bib.by_ref().take(rows).collect(),
             })
@@ -202,6 +222,7 @@ impl Config {
         self.settings.append(&mut page.settings);
         self.eamt.append(&mut page.eamt);
         self.denylist4.append(&mut page.denylist4);
+        self.fmrt.append(&mut page.fmrt);
         self.pool4.append(&mut page.pool4);
         self.bib.append(&mut page.bib);
     }
@@ -224,6 +245,7 @@ pub enum Reply {
     Lost(u64),
     Eamt(Vec<EamRow>),
     Denylist4(Vec<Prefix4>),
+    Fmrt(Vec<MapRule>),
     Translation(Translation),
     /// Name and value of every counter, in display order.
     Stats(Vec<(String, u64)>),
@@ -358,6 +380,7 @@ mod tests {
             settings: vec![("tos".to_owned(), Value::Number(1))],
             eamt: Vec::new(),
             denylist4: vec!["192.0.2.0/24".parse().unwrap(); 5],
+            fmrt: vec!["2001:db8::/51 192.0.2.0/24 13 0".parse().unwrap(); 3],
             pool4: Vec::new(),
             bib: vec![
                 BibEntry {
@@ -370,11 +393,13 @@ mod tests {
         };
         let mut pages = whole.clone().pages(2);
         let mut joined = pages.next().unwrap();
-        assert_eq!((joined.denylist4.len(), joined.bib.len()), (2, 2));
+        assert_eq!(joined.denylist4.len(), 2);
+        assert_eq!((joined.fmrt.len(), joined.bib.len()), (2, 2));
         pages.for_each(|page| joined.append(page));
         assert_eq!(joined, whole);
         let empty = Config {
             denylist4: Vec::new(),
+            fmrt: Vec::new(),
             bib: Vec::new(),
             ..whole
         };

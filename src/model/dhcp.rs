@@ -5,6 +5,7 @@
 //! prefixes that were delegated (RFC 8415). What else is there is passed over; what is about MAP-T
 //! and cannot be is an error. No DHCP client: the bytes come from one.
 
+use super::mapt::{CeError, MapRule, MapRuleError, check_ce};
 use crate::base::prefix::{Prefix4, Prefix6};
 
 /// What the options say.
@@ -28,6 +29,15 @@ pub struct ProvisionedRule {
     pub offset: Option<u8>,
     /// May be used to reach other customer edges, too (the F-flag).
     pub forwarding: bool,
+}
+
+/// The settings of the customer edge that options describe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomerEdge {
+    pub dmr: Prefix6,
+    pub end_user: Prefix6,
+    pub bmr: MapRule,
+    pub fmrt: Vec<MapRule>,
 }
 
 /// Why options cannot be used.
@@ -58,7 +68,23 @@ pub enum DhcpError {
     },
     #[error("there are two default mapping rules (option 91), {0} and {1}; one is meant")]
     TwoDmrs(Prefix6, Prefix6),
-    #[error("'{0}' is not a hexadecimal digit; write bytes like 005f001b or 00:5f:00:1b")]
+    #[error("there is no default mapping rule (option 91) among the options; give it with --dmr")]
+    NoDmr,
+    #[error("there is no mapping rule (option 89) among the options; ask the server for option 95")]
+    NoRule,
+    #[error(
+        "there is no delegated prefix (option 25) among the options; give this customer's with --end-user-ipv6-prefix"
+    )]
+    NoPrefix,
+    #[error("no mapping rule of the options is for {0}; is it the prefix of this customer?")]
+    NoRuleFor(Prefix6),
+    #[error(transparent)]
+    Rule(#[from] MapRuleError),
+    #[error(transparent)]
+    Ce(#[from] CeError),
+    #[error(
+        "'{0}' is not a hexadecimal digit, and there is no file of such a name; write bytes like 005f001b or 00:5f:00:1b"
+    )]
     NotHex(char),
     #[error("the hexadecimal digits are odd in number; each byte has two")]
     OddHex,
@@ -115,6 +141,56 @@ pub fn parse(options: &[u8]) -> Result<Provision, DhcpError> {
     Err(other.map_or(DhcpError::NoMapT, |(what, code)| {
         DhcpError::OtherSoftwire(what, code)
     }))
+}
+
+impl Provision {
+    /// What this makes of a customer edge. A prefix that is given stands in for one of the options.
+    ///
+    /// Of the delegated prefixes and the rules, the basic mapping rule is the one with the longest
+    /// prefix that holds a delegated one.
+    ///
+    /// # Errors
+    /// Something is missing, or parts do not fit together.
+    //= rfc7597#section-5
+    pub fn customer_edge(
+        &self,
+        dmr: Option<Prefix6>,
+        end_user: Option<Prefix6>,
+    ) -> Result<CustomerEdge, DhcpError> {
+        let dmr = dmr.or(self.dmr).ok_or(DhcpError::NoDmr)?;
+        let prefixes = end_user
+            .as_ref()
+            .map_or(&*self.delegated, std::slice::from_ref);
+        let first = prefixes.first().ok_or(DhcpError::NoPrefix)?;
+        if self.rules.is_empty() {
+            return Err(DhcpError::NoRule);
+        }
+        let pairs = prefixes.iter().flat_map(|prefix| {
+            let rules = self.rules.iter().map(move |rule| (rule, *prefix));
+            rules.filter(|(rule, prefix)| {
+                rule.v6.contains(prefix.network()) && rule.v6.prefix_len() <= prefix.prefix_len()
+            })
+        });
+        let (bmr, end_user) = pairs
+            .max_by_key(|(rule, _)| rule.v6.prefix_len())
+            .ok_or(DhcpError::NoRuleFor(*first))?;
+        let bmr = bmr.rule()?;
+        check_ce(bmr, end_user)?;
+        let fmrt = self.rules.iter().filter(|rule| rule.forwarding);
+        Ok(CustomerEdge {
+            dmr,
+            end_user,
+            bmr,
+            fmrt: fmrt.map(ProvisionedRule::rule).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl ProvisionedRule {
+    fn rule(&self) -> Result<MapRule, MapRuleError> {
+        let offset = self.offset.unwrap_or(MapRule::DEFAULT_OFFSET);
+        MapRule::new(self.v6, self.v4, self.ea_bits, offset)
+    }
 }
 
 //= rfc7598#section-5.2
@@ -354,6 +430,68 @@ mod tests {
         }
         let expired = with("00002a30", "00000000").unwrap();
         assert_eq!(expired.delegated, []);
+    }
+
+    //= rfc7597#section-5
+    //= type=test
+    #[test]
+    fn the_longest_rule_that_fits_is_the_basic_one() {
+        let mut options = read(CE_11B).unwrap();
+        let edge = options.customer_edge(None, None).unwrap();
+        let rule = "2001:db8:ce::/51 192.0.2.0/24 13 0".parse().unwrap();
+        assert_eq!(
+            edge,
+            CustomerEdge {
+                dmr: p6("64:ff9b::/96"),
+                end_user: p6("2001:db8:ce:11b::/64"),
+                bmr: rule,
+                fmrt: vec![rule],
+            }
+        );
+        let wide = ProvisionedRule {
+            v6: p6("2001:db8::/32"),
+            ea_bits: 32,
+            offset: None,
+            ..rule_of_11b()
+        };
+        options.rules.push(ProvisionedRule {
+            forwarding: false,
+            ..wide
+        });
+        options.delegated.insert(0, p6("2001:db8:ff00::/64"));
+        let again = options.customer_edge(None, None).unwrap();
+        assert_eq!(again, edge, "the other rule is not for forwarding");
+
+        let given = Some(p6("2001:db8:ce:774::/64"));
+        let other = options.customer_edge(Some(p6("2001:db8:64::/96")), given);
+        let other = other.unwrap();
+        assert_eq!(other.end_user, p6("2001:db8:ce:774::/64"));
+        assert_eq!(other.dmr, p6("2001:db8:64::/96"));
+    }
+
+    #[test]
+    fn what_does_not_make_a_customer_edge_is_refused() {
+        let options = read(CE_11B).unwrap();
+        let edge = |change: fn(&mut Provision)| {
+            let mut options = options.clone();
+            change(&mut options);
+            options.customer_edge(None, None).unwrap_err()
+        };
+        assert_eq!(edge(|o| o.dmr = None), DhcpError::NoDmr);
+        assert_eq!(edge(|o| o.rules.clear()), DhcpError::NoRule);
+        assert_eq!(edge(|o| o.delegated.clear()), DhcpError::NoPrefix);
+        assert!(matches!(
+            edge(|o| o.delegated = vec![p6("2001:db8:cf::/64")]),
+            DhcpError::NoRuleFor(_)
+        ));
+        assert!(matches!(
+            edge(|o| o.delegated = vec![p6("2001:db8:ce::/56")]),
+            DhcpError::Ce(CeError::Length { .. })
+        ));
+        assert!(matches!(
+            edge(|o| o.rules[0].offset = Some(15)),
+            DhcpError::Rule(MapRuleError::PsidAndOffset(_))
+        ));
     }
 
     //= rfc7598#section-4.5

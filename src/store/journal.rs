@@ -26,6 +26,7 @@ use super::{
 use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Transport4};
 use crate::model::control::Holders;
+use crate::model::mapt::MapRule;
 use crate::model::settings::Settings;
 use crate::model::{EamRow, Flavour, Framework};
 use crate::nat64::Change;
@@ -64,6 +65,8 @@ pub enum Config {
     Eamt(InstanceId, Vec<EamRow>),
     /// The whole denylist of an instance.
     Denylist4(InstanceId, Vec<Prefix4>),
+    /// All forwarding mapping rules of an instance.
+    Fmrt(InstanceId, Vec<MapRule>),
     /// The first mappings of an instance.
     Bib(InstanceId, Vec<Change>),
     /// Several changes, of which all are stored or none.
@@ -514,6 +517,7 @@ impl Writer {
             | Config::EamRemove(..)
             | Config::Eamt(..)
             | Config::Denylist4(..)
+            | Config::Fmrt(..)
             | Config::Bib(..) => {}
         }
     }

@@ -9,6 +9,7 @@ use rusqlite::{Connection, Row};
 use super::{Clock, Error, InstanceId, Pool4Range, Pool4Set, Saved};
 use crate::base::prefix::{Prefix4, Prefix6};
 use crate::base::{Protocol, Tick, Transport4, Transport6};
+use crate::model::mapt::MapRule;
 use crate::model::{EamRow, Flavour, Framework, MaxIterations, PortRange, TcpState};
 use crate::nat64::tcp::Lifetime;
 use crate::nat64::{Mapping, SessionState};
@@ -54,6 +55,7 @@ fn instance(db: &Connection, row: &Row<'_>, clock: Clock) -> Result<Saved, Error
     sessions.sort_by_key(|session| session.deadline);
     let eamt = collect(db, EAMT, id, &mut unusable, eam)?;
     let denylist4 = collect(db, DENYLIST4, id, &mut unusable, |row| prefix4(row, 0))?;
+    let fmrt = collect(db, FMRT, id, &mut unusable, map_rule)?;
     Ok(Saved {
         id: InstanceId(id),
         flavour,
@@ -67,6 +69,7 @@ fn instance(db: &Connection, row: &Row<'_>, clock: Clock) -> Result<Saved, Error
         sessions,
         eamt,
         denylist4,
+        fmrt,
         unusable,
     })
 }
@@ -145,16 +148,27 @@ fn session(row: &Row<'_>, clock: Clock) -> Option<SessionState> {
 }
 
 fn eam(row: &Row<'_>) -> Option<EamRow> {
-    let v6: [u8; 16] = row.get_ref(2).ok()?.as_blob().ok()?.try_into().ok()?;
     Some(EamRow {
         v4: prefix4(row, 0)?,
-        v6: Prefix6::new(v6.into(), row.get(3).ok()?).ok()?,
+        v6: prefix6(row, 2)?,
     })
+}
+
+fn map_rule(row: &Row<'_>) -> Option<MapRule> {
+    let (v6, v4) = (prefix6(row, 0)?, prefix4(row, 2)?);
+    MapRule::new(v6, v4, row.get(4).ok()?, row.get(5).ok()?).ok()
 }
 
 /// A prefix in two columns, the address first.
 fn prefix4(row: &Row<'_>, column: usize) -> Option<Prefix4> {
     Prefix4::new(ipv4(row, column)?, row.get(column + 1).ok()?).ok()
+}
+
+/// The same for IPv6.
+fn prefix6(row: &Row<'_>, column: usize) -> Option<Prefix6> {
+    let addr = row.get_ref(column).ok()?.as_blob().ok()?;
+    let addr: [u8; 16] = addr.try_into().ok()?;
+    Prefix6::new(addr.into(), row.get(column + 1).ok()?).ok()
 }
 
 fn protocol(row: &Row<'_>, column: usize) -> Option<Protocol> {
@@ -217,3 +231,5 @@ const SESSIONS: &str = "SELECT protocol, v4_addr, v4_port, remote_addr, remote_p
      lifetime, expires FROM session WHERE instance = ?1";
 const EAMT: &str = "SELECT v4_addr, v4_len, v6_addr, v6_len FROM eamt WHERE instance = ?1";
 const DENYLIST4: &str = "SELECT addr, len FROM denylist4 WHERE instance = ?1 ORDER BY position";
+const FMRT: &str = "SELECT v6_addr, v6_len, v4_addr, v4_len, ea_bits, psid_offset \
+     FROM fmrt WHERE instance = ?1";

@@ -16,6 +16,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use crate::base::Tick;
 use crate::base::prefix::Prefix4;
+use crate::model::mapt::MapRule;
 use crate::model::settings::Settings;
 use crate::model::{EamRow, Flavour, Framework, MaxIterations, PortRange};
 use crate::nat64::{Mapping, SessionState};
@@ -56,6 +57,7 @@ pub struct Saved {
     pub eamt: Vec<EamRow>,
     /// In the order in which they were added.
     pub denylist4: Vec<Prefix4>,
+    pub fmrt: Vec<MapRule>,
     /// Rows that cannot be and were passed over.
     pub unusable: usize,
 }
@@ -326,6 +328,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_initial.sql"),
     include_str!("../../migrations/0002_stateless.sql"),
     include_str!("../../migrations/0003_history.sql"),
+    include_str!("../../migrations/0004_mapt.sql"),
 ];
 
 #[cfg(test)]

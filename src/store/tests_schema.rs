@@ -15,6 +15,7 @@ const FIXTURES: &[&str] = &[
     include_str!("../../tests/fixtures/state/v1.sql"),
     include_str!("../../tests/fixtures/state/v2.sql"),
     include_str!("../../tests/fixtures/state/v3.sql"),
+    include_str!("../../tests/fixtures/state/v4.sql"),
 ];
 
 /// The version that brought the tables of stateless translation.
@@ -22,6 +23,9 @@ const STATELESS: usize = 2;
 
 /// The version that brought the history.
 const HISTORY: usize = 3;
+
+/// The version that brought the rules of MAP-T.
+const MAPT: usize = 4;
 
 #[test]
 fn every_version_is_brought_up_to_date_with_all_it_has() {
@@ -41,9 +45,7 @@ fn every_version_is_brought_up_to_date_with_all_it_has() {
         expect(version, &saved);
         // It is fit for use, too.
         let row = eam("2001:db8:9::/120", "203.0.113.0/24");
-        let [_, _, siit] = &saved[..] else {
-            panic!("three instances");
-        };
+        let siit = &saved[2];
         store.configure(Config::EamAdd(siit.id, row)).unwrap();
         drop(store);
         let (_store, again) = Store::open(&dir.0, clock).unwrap();
@@ -64,6 +66,7 @@ fn every_version_is_brought_up_to_date_with_all_it_has() {
 }
 
 fn expect(version: usize, saved: &[Saved]) {
+    let mapt = usize::from(version >= MAPT);
     let names: Vec<_> = saved
         .iter()
         .map(|s| (s.id.0, s.flavour, s.name.as_str(), s.framework, s.slot))
@@ -74,7 +77,8 @@ fn expect(version: usize, saved: &[Saved]) {
             (7, Flavour::Nat64, "default", Framework::Netfilter, 0),
             (8, Flavour::Nat64, "second", Framework::Iptables, 3),
             (9, Flavour::Siit, "default", Framework::Netfilter, 4),
-        ]
+            (10, Flavour::Mapt, "default", Framework::Netfilter, 5),
+        ][..3 + mapt]
     );
     assert!(saved.iter().all(|s| s.unusable == 0));
     let pool6: Vec<_> = saved
@@ -83,7 +87,12 @@ fn expect(version: usize, saved: &[Saved]) {
         .collect();
     assert_eq!(
         pool6,
-        ["64:ff9b::/96", "2001:db8:64::/96", "64:ff9b:1::/96"]
+        [
+            "64:ff9b::/96",
+            "2001:db8:64::/96",
+            "64:ff9b:1::/96",
+            "64:ff9b:2::/96"
+        ][..3 + mapt]
     );
     assert_eq!(saved[0].settings.tos, 9);
 
@@ -181,6 +190,17 @@ fn expect(version: usize, saved: &[Saved]) {
         assert_eq!(
             saved[2].denylist4,
             [prefix("192.168.0.0/16"), prefix("10.0.0.0/8")]
+        );
+    }
+    if let Some(mapt) = saved.get(3) {
+        let rules = mapt.fmrt.iter().map(ToString::to_string);
+        let rules: Vec<_> = rules.collect();
+        assert_eq!(
+            rules,
+            [
+                "2001:db8:ce::/51 192.0.2.0/24 13 0",
+                "2001:db8:cf::/48 198.51.100.0/24 16 6",
+            ]
         );
     }
 }

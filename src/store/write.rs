@@ -8,6 +8,7 @@ use super::journal::Config;
 use super::load::{lifetime_number, state_number, wall};
 use super::{Clock, InstanceId, Pool4Range, Pool4Set};
 use crate::base::prefix::Prefix4;
+use crate::model::mapt::MapRule;
 use crate::model::settings::Settings;
 use crate::model::{EamRow, MaxIterations};
 use crate::nat64::Change;
@@ -67,6 +68,7 @@ pub(super) fn config(
             }
         }
         Config::Denylist4(id, rows) => write_denylist4(tx, *id, rows)?,
+        Config::Fmrt(id, rules) => write_fmrt(tx, *id, rules)?,
         Config::Bib(id, changes) => {
             for each in changes {
                 change(tx, *id, each, Event::seen(clock, clock.wall), recorder)?;
@@ -242,6 +244,27 @@ fn write_denylist4(tx: &Transaction<'_>, id: InstanceId, rows: &[Prefix4]) -> ru
             position as i64,
             u32::from(prefix.network()),
             prefix.prefix_len()
+        ])?;
+    }
+    Ok(())
+}
+
+fn write_fmrt(tx: &Transaction<'_>, id: InstanceId, rules: &[MapRule]) -> rusqlite::Result<()> {
+    tx.execute("DELETE FROM fmrt WHERE instance = ?1", [id.0])?;
+    for rule in rules {
+        tx.prepare_cached(
+            "INSERT INTO fmrt \
+             (instance, v6_addr, v6_len, v4_addr, v4_len, ea_bits, psid_offset) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            id.0,
+            rule.v6().network().octets(),
+            rule.v6().prefix_len(),
+            u32::from(rule.v4().network()),
+            rule.v4().prefix_len(),
+            rule.ea_bits(),
+            rule.psid_offset()
         ])?;
     }
     Ok(())

@@ -178,7 +178,7 @@ fn split(line: &str) -> Vec<String> {
 }
 
 /// The names of the one program; the first is its own.
-const PROGRAMS: [&str; 5] = ["tylo", "tylod", "jool", "jool_siit", "joold"];
+const PROGRAMS: [&str; 6] = ["tylo", "tylod", "jool", "jool_siit", "jool_mapt", "joold"];
 
 /// How long the daemon may take to start or stop.
 const START_TIME: Duration = Duration::from_secs(20);

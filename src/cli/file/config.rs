@@ -10,6 +10,7 @@ use crate::base::Protocol;
 use crate::base::prefix::Prefix4;
 use crate::cli::values;
 use crate::model::control::Config;
+use crate::model::mapt::MapRule;
 use crate::model::settings::{self, Kind, Setting, SettingError, Settings, Value};
 use crate::model::{BibEntry, EamRow, Flavour, Framework, MaxIterations, Pool4Entry, PortRange};
 
@@ -20,6 +21,7 @@ pub(super) fn read(
     flavour: Flavour,
     force: bool,
 ) -> Result<(Option<String>, Config), Fault<'_>> {
+    let mut fmrt = None;
     let (common, [eamt, denylist4, blacklist4], [pool4, bib]) = match flavour {
         Flavour::Nat64 => {
             let [name, framework, global, pool4, bib] =
@@ -27,8 +29,10 @@ pub(super) fn read(
             ([name, framework, global], [None; 3], [pool4, bib])
         }
         Flavour::Mapt => {
-            let common = root.members(["instance", "framework", "global"])?;
-            (common, [None; 3], [None; 2])
+            let [name, framework, global, rules] =
+                root.members(["instance", "framework", "global", "fmrt"])?;
+            fmrt = rules;
+            ([name, framework, global], [None; 3], [None; 2])
         }
         Flavour::Siit => {
             let [name, framework, global, eamt, denylist4, blacklist4] = root.members([
@@ -61,6 +65,7 @@ pub(super) fn read(
         settings,
         eamt: list(eamt, read_eam)?,
         denylist4: denied,
+        fmrt: list(fmrt, read_map_rule)?,
         pool4: list(pool4, read_pool4)?,
         bib: list(bib, read_bib)?,
     };
@@ -116,7 +121,8 @@ fn read_value<'a>(setting: &Setting, node: Node<'a>) -> Result<Value, Fault<'a>>
         Kind::Number => Value::Number(node.number(u32::MAX)?),
         Kind::MaptType if node.is_null() => Value::MaptType(None),
         Kind::MapRule if node.is_null() => Value::MapRule(None),
-        Kind::Duration | Kind::Hairpin | Kind::MaptType | Kind::MapRule => {
+        Kind::MapRule => Value::MapRule(Some(read_map_rule(node)?)),
+        Kind::Duration | Kind::Hairpin | Kind::MaptType => {
             node.judge(setting.parse(&node.text()?))?
         }
         Kind::Plateaus => Value::Plateaus(read_plateaus(node)?),
@@ -145,6 +151,26 @@ fn read_eam(node: Node<'_>) -> Result<EamRow, Fault<'_>> {
         v6: v6.judge(values::prefix6(&v6.text()?))?,
         v4: v4.judge(values::prefix4(&v4.text()?))?,
     })
+}
+
+fn read_map_rule(node: Node<'_>) -> Result<MapRule, Fault<'_>> {
+    const KEYS: [&str; 4] = ["ipv6 prefix", "ipv4 prefix", "ea-bits length", "a"];
+    let [v6, v4, ea_bits, offset] = node.members(KEYS)?;
+    let (v6, v4) = (node.must("ipv6 prefix", v6)?, node.must("ipv4 prefix", v4)?);
+    let ea_bits = node.must("ea-bits length", ea_bits)?;
+    let rule = MapRule::new(
+        v6.judge(values::prefix6(&v6.text()?))?,
+        v4.judge(values::prefix4(&v4.text()?))?,
+        bits(ea_bits)?,
+        offset.map_or(Ok(MapRule::DEFAULT_OFFSET), bits)?,
+    );
+    node.judge(rule.map_err(SettingError::MapRule))
+}
+
+/// A number of bits.
+fn bits(node: Node<'_>) -> Result<u8, Fault<'_>> {
+    // In range: that is what was asked for.
+    node.number(u8::MAX.into()).map(|n| n as u8)
 }
 
 fn read_denied(node: Node<'_>, force: bool) -> Result<Prefix4, Fault<'_>> {

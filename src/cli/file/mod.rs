@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 use json::{Fault, Node, Problem, Span};
 
 use super::proxy::ProxyConfig;
-use super::values::{self, EXIT_INVALID};
+use super::values::{self, EXIT_INVALID, EXIT_MEANING};
 use crate::model::Flavour;
 use crate::model::control::Config;
+use crate::model::dhcp::DhcpError;
 
 mod config;
+mod dhcp;
 mod joold;
 mod json;
 
@@ -40,6 +42,8 @@ pub(crate) enum FileError {
     },
     #[error("the file '{}' names no instance; add the key 'instance', or -i NAME", .0.display())]
     NoInstance(PathBuf),
+    #[error("--from-dhcp: {0}")]
+    Dhcp(DhcpError),
     #[error("the file '{}', line {}: {}{problem}", .path.display(), .span.line, .span.label())]
     Problem {
         path: PathBuf,
@@ -57,6 +61,7 @@ impl FileError {
                 .and_then(|n| u8::try_from(n).ok())
                 .unwrap_or(EXIT_INVALID),
             Self::Problem { problem, .. } => problem.code(),
+            Self::Dhcp(_) => EXIT_MEANING,
             Self::Large(_) | Self::NotText { .. } | Self::NotJson { .. } | Self::NoInstance(_) => {
                 EXIT_INVALID
             }
@@ -88,6 +93,8 @@ pub(crate) fn configuration(
 ) -> Result<(Option<String>, Config), FileError> {
     with(path, |root| config::read(root, flavour, force))
 }
+
+pub(crate) use self::dhcp::from_dhcp;
 
 /// Reads a `netsocket.json` of `joold`.
 pub(crate) fn netsocket(path: &Path) -> Result<ProxyConfig, FileError> {

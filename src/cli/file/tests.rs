@@ -84,6 +84,7 @@ fn the_recorded_files_are_understood() {
             ],
             eamt: vec![EamRow { v6, v4 }],
             denylist4: vec!["192.0.2.0/24".parse().unwrap()],
+            fmrt: Vec::new(),
             pool4: Vec::new(),
             bib: Vec::new(),
         }

@@ -15,7 +15,8 @@ use crate::cli::render::{Style, Table};
 use crate::cli::values::{self, Shape, ValueError, shape};
 use crate::cli::{file, help};
 use crate::model::control::{Command, Config, Request, VERSION};
-use crate::model::settings::{Kind, Setting};
+use crate::model::mapt::MapRule;
+use crate::model::settings::{Kind, Setting, SettingError};
 use crate::model::{DEFAULT_INSTANCE, EamRow, Flavour, Framework, Pool4Entry, PortRange};
 
 /// What was found behind the words.
@@ -43,6 +44,10 @@ impl Operands {
             Action::InstanceAdd => {
                 instance = self.instance()?;
                 (self.instance_add()?, Output::Nothing)
+            }
+            Action::MaptAdd => {
+                instance = self.instance()?;
+                (self.mapt_add()?, Output::Nothing)
             }
             Action::InstanceRemove => {
                 instance = self.instance()?;
@@ -111,6 +116,16 @@ impl Operands {
                 (Command::Denylist4Remove { prefix }, Output::Nothing)
             }
             Action::Denylist4Flush => (Command::Denylist4Flush, Output::Nothing),
+            Action::FmrtDisplay => (Command::FmrtDisplay, self.table(Table::Fmrt)),
+            Action::FmrtAdd => {
+                let rule = self.map_rule()?;
+                (Command::FmrtAdd { rule }, Output::Nothing)
+            }
+            Action::FmrtRemove => {
+                let rule = self.map_rule()?;
+                (Command::FmrtRemove { rule }, Output::Nothing)
+            }
+            Action::FmrtFlush => (Command::FmrtFlush, Output::Nothing),
             Action::FileHandle => {
                 let (name, config, force) = self.file(flavour)?;
                 instance = Some(name);
@@ -216,12 +231,16 @@ impl Operands {
         }
     }
 
+    fn framework(&self) -> Result<Framework, GrammarError> {
+        match (self.flag("netfilter"), self.flag("iptables")) {
+            (true, true) => Err(GrammarError::TwoFrameworks),
+            (false, true) => Ok(Framework::Iptables),
+            (true | false, false) => Ok(Framework::Netfilter),
+        }
+    }
+
     fn instance_add(&self) -> Result<Command, GrammarError> {
-        let framework = match (self.flag("netfilter"), self.flag("iptables")) {
-            (true, true) => return Err(GrammarError::TwoFrameworks),
-            (false, true) => Framework::Iptables,
-            (true | false, false) => Framework::Netfilter,
-        };
+        let framework = self.framework()?;
         let pool6 = self
             .option("pool6")
             .map(|text| checked("pool6", values::prefix6(text)))
@@ -243,13 +262,18 @@ impl Operands {
                 example,
             ));
         };
-        if let Some(word) = words.next() {
+        let text = if setting.kind == Kind::MapRule && text != "null" {
+            // Its parts are words of their own.
+            words.fold(text.to_owned(), |text, word| text + " " + word)
+        } else if let Some(word) = words.next() {
             return Err(self.surplus(word));
-        }
+        } else {
+            text.to_owned()
+        };
         if setting.kind == Kind::Prefix6 && text != "null" {
-            checked(setting.key, values::prefix6(text))?;
+            checked(setting.key, values::prefix6(&text))?;
         }
-        let value = setting.parse(text).map_err(ValueError::from);
+        let value = setting.parse(&text).map_err(ValueError::from);
         Ok(Command::GlobalUpdate {
             key: setting.key.to_owned(),
             value: checked(setting.key, value)?,
@@ -443,6 +467,36 @@ impl Operands {
             Some(word) => Err(self.surplus(word)),
             None => Ok(command),
         }
+    }
+
+    fn map_rule(&self) -> Result<MapRule, GrammarError> {
+        let words: Vec<&str> = self.words().collect();
+        let rule = words.join(" ").parse().map_err(SettingError::MapRule);
+        checked("mapping rule", rule.map_err(ValueError::from))
+    }
+
+    fn mapt_add(&self) -> Result<Command, GrammarError> {
+        let framework = self.framework()?;
+        let prefix = |id: &str| {
+            let text = self.option(id);
+            let prefix = text.map(|text| checked(id, values::prefix6(text)));
+            prefix.transpose()
+        };
+        let (pool6, given) = (prefix("dmr")?, prefix("end-user-ipv6-prefix")?);
+        if let Some(text) = self.option("from-dhcp") {
+            let config = file::from_dhcp(text, framework, pool6, given)?;
+            let config = Box::new(config);
+            return Ok(Command::Create { config });
+        }
+        if given.is_some() {
+            return Err(GrammarError::Usage {
+                message: "--end-user-ipv6-prefix goes with --from-dhcp; otherwise set it with \
+                          'global update', together with the BMR"
+                    .to_owned(),
+                path: self.path.clone(),
+            });
+        }
+        Ok(Command::InstanceAdd { framework, pool6 })
     }
 
     fn denied(&self) -> Result<Prefix4, GrammarError> {

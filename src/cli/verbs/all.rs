@@ -11,13 +11,15 @@ use super::{Args, names, take, usage};
 use crate::cli::client::Client;
 use crate::cli::grammar::{GrammarError, Invocation, Output, Personality, parse};
 use crate::cli::run::{RunError, carry_out, finish};
-use crate::cli::{JOOL, JOOL_SIIT, say};
+use crate::cli::{JOOL, JOOL_MAPT, JOOL_SIIT, say};
 use crate::model::DEFAULT_INSTANCE;
 use crate::model::control::Command;
 
 pub(super) fn command() -> Clap {
     Clap::new("tylo all")
-        .about("Carries a command of jool and jool_siit out for every instance that has it")
+        .about(
+            "Carries a command of jool, jool_siit and jool_mapt out for every instance that has it",
+        )
         .after_help("Exits with the status of the first that fails; the others are asked, too.")
         .arg(
             Arg::new("words")
@@ -55,10 +57,10 @@ fn ask(words: &[OsString], out: &mut dyn Write) -> Result<(), RunError> {
         let line = [OsString::from("-i"), name.into()];
         parse(who, line.into_iter().chain(words.iter().cloned()))
     };
-    // Who knows these words: what one of them has need not exist for the other.
+    // Who knows these words: what one of them has need not exist for the others.
     let mut who: Vec<Personality> = Vec::new();
     let mut complaint = None;
-    for candidate in [JOOL, JOOL_SIIT] {
+    for candidate in [JOOL, JOOL_SIIT, JOOL_MAPT] {
         match read(candidate, DEFAULT_INSTANCE) {
             Ok(Invocation::Print(text) | Invocation::Bare { help: text, .. }) => {
                 return Ok(out.write_all(text.as_bytes())?);
@@ -108,6 +110,9 @@ fn ask(words: &[OsString], out: &mut dyn Write) -> Result<(), RunError> {
 fn about_one(command: &Command) -> bool {
     !matches!(
         command,
-        Command::InstanceDisplay | Command::InstanceAdd { .. } | Command::InstanceFlush
+        Command::InstanceDisplay
+            | Command::InstanceAdd { .. }
+            | Command::Create { .. }
+            | Command::InstanceFlush
     )
 }

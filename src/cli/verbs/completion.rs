@@ -29,7 +29,7 @@ pub(super) fn completion(args: Args<'_>) -> ExitCode {
 }
 
 fn script() -> String {
-    let mut words = vec!["tylod", "jool", "jool_siit", "joold"];
+    let mut words = vec!["tylod", "jool", "jool_siit", "jool_mapt", "joold"];
     words.extend(VERBS.iter().map(|verb| verb.name));
     BASH.replace("@VERBS@", &words.join(" "))
 }

@@ -130,26 +130,27 @@ fn read(
     if let Some(flavour) = choice {
         return Ok(with(flavour, named(open(flavour)?)?));
     }
-    match (open(Flavour::Nat64), open(Flavour::Siit)) {
-        (Ok(nat64), Err(_)) => Ok(with(Flavour::Nat64, named(nat64)?)),
-        (Err(_), Ok(siit)) => Ok(with(Flavour::Siit, named(siit)?)),
-        (nat64, siit) => {
-            // It may be about either, or about neither: then the error depends on what it is for.
-            let name = match &given {
-                Some(name) => name.clone(),
-                None => file::instance(path).map_err(GrammarError::from)?,
-            };
-            match &*flavours(client, &name)? {
-                [Flavour::Siit] => Ok(with(Flavour::Siit, named(siit?)?)),
-                [Flavour::Nat64] => Ok(with(Flavour::Nat64, named(nat64?)?)),
-                _ => {
-                    nat64?;
-                    let message = format!("'{name}' may be nat64 or siit; add --flavour");
-                    Err(super::usage("diff", message))
-                }
-            }
-        }
+    let fit: Vec<Flavour> = Flavour::ALL
+        .into_iter()
+        .filter(|flavour| open(*flavour).is_ok())
+        .collect();
+    if let [flavour] = *fit {
+        return Ok(with(flavour, named(open(flavour)?)?));
     }
+    // It may be about several, or about none: then the error depends on what it is for.
+    let name = match &given {
+        Some(name) => name.clone(),
+        None => file::instance(path).map_err(GrammarError::from)?,
+    };
+    if let [flavour] = *flavours(client, &name)? {
+        return Ok(with(flavour, named(open(flavour)?)?));
+    }
+    if fit.is_empty() {
+        open(Flavour::Nat64)?;
+    }
+    let fit: Vec<&str> = fit.into_iter().map(Flavour::name).collect();
+    let message = format!("'{name}' may be {}; add --flavour", fit.join(" or "));
+    Err(super::usage("diff", message))
 }
 
 /// All that `file handle` would replace, a line for each piece, in one order and one spelling.
@@ -177,6 +178,8 @@ fn lines(flavour: Flavour, config: &Config) -> Vec<String> {
     }
     let eamt = config.eamt.iter();
     lines.extend(eamt.map(|row| format!("eamt {} {}", row.v6, row.v4)));
+    let rules = config.fmrt.iter();
+    lines.extend(rules.map(|rule| format!("fmrt {rule}")));
     let denied = config.denylist4.iter();
     lines.extend(denied.map(|prefix| format!("denylist4 {prefix}")));
     lines

@@ -87,7 +87,17 @@ fn write(out: &mut dyn Write, flavour: Flavour, name: &str, config: &Config) -> 
             });
             list(out, "bib", ['[', ']'], bib)?;
         }
-        Flavour::Mapt => {}
+        Flavour::Mapt => {
+            let rules = config.fmrt.iter().map(|rule| {
+                object(&[
+                    ("ipv6 prefix", json!(rule.v6().to_string())),
+                    ("ipv4 prefix", json!(rule.v4().to_string())),
+                    ("ea-bits length", json!(rule.ea_bits())),
+                    ("a", json!(rule.psid_offset())),
+                ])
+            });
+            list(out, "fmrt", ['[', ']'], rules)?;
+        }
         Flavour::Siit => {
             let eamt = config.eamt.iter().map(|row| {
                 object(&[

@@ -14,7 +14,7 @@ use crate::cli::help;
 use crate::cli::keywords::{Action, Mode};
 use crate::cli::proxy::joold_command;
 use crate::cli::run::{RunError, finish};
-use crate::cli::{JOOL, JOOL_SIIT, say};
+use crate::cli::{JOOL, JOOL_MAPT, JOOL_SIIT, say};
 use crate::model::Flavour;
 use crate::model::settings::Setting;
 
@@ -59,6 +59,7 @@ fn pages(daemon: &Clap) -> Vec<(&'static str, String)> {
     vec![
         ("jool", language(JOOL)),
         ("jool_siit", language(JOOL_SIIT)),
+        ("jool_mapt", language(JOOL_MAPT)),
         ("tylo", own()),
         ("tylod", single(daemon, "tylod", DAEMON)),
         ("joold", single(&joold_command(), "joold", JOOLD)),
@@ -120,13 +121,13 @@ fn language(who: Personality) -> String {
 
 /// The page of `tylo` and what follows its name.
 fn own() -> String {
-    let mut page = Page::new("tylo", "NAT64 and SIIT gateway");
+    let mut page = Page::new("tylo", "NAT64, SIIT and MAP-T gateway");
     page.section("SYNOPSIS");
     page.bold("tylo");
     page.text("VERB [VALUES and OPTIONS]");
     page.section("DESCRIPTION");
     page.text(
-        "One program with several names. As tylod, jool, jool_siit and joold it is what their own \
+        "One program with several names. As tylod, jool, jool_siit, jool_mapt and joold it is what their own \
          pages say; those names can be its first word, too. These are its other verbs:",
     );
     for verb in VERBS {
@@ -232,7 +233,7 @@ impl Page {
 
     fn end(mut self) -> String {
         self.section("SEE ALSO");
-        self.text("tylo(8), tylod(8), jool(8), jool_siit(8), joold(8), nft(8)");
+        self.text("tylo(8), tylod(8), jool(8), jool_siit(8), jool_mapt(8), joold(8), nft(8)");
         self.0
     }
 }
@@ -276,8 +277,8 @@ const STATUSES: &[(&str, &str)] = &[
 
 const DAEMON: &str = "\
 Translates between IPv6 and IPv4 in the network namespace that it runs in, one to a namespace. It \
-runs in the foreground and is controlled with jool and jool_siit from within the same namespace. \
-Instances, mappings and sessions survive a restart.
+runs in the foreground and is controlled with jool, jool_siit and jool_mapt from within the same \
+namespace. Instances, mappings and sessions survive a restart.
 
 Stops when it gets SIGTERM, SIGINT or SIGHUP, and takes its rules and its device away unless it \
 was started with --keep-rules. A daemon that was killed leaves its rules: packets that they divert \
@@ -304,7 +305,7 @@ mod tests {
 
     #[test]
     fn pages_mention_every_word_and_option() {
-        for who in [JOOL, JOOL_SIIT] {
+        for who in [JOOL, JOOL_SIIT, JOOL_MAPT] {
             let text = page(who.program);
             for mode in Mode::of(who.flavour).filter(|mode| !mode.hidden) {
                 for operation in mode.operations {

@@ -19,12 +19,14 @@ use crate::ruleset::{Keeper, Mode, Ruleset};
 use crate::store::journal::Config;
 use crate::store::{self, InstanceId};
 
+mod mapt;
 mod nat64;
 mod replace;
 mod restore;
 mod rules;
 mod siit;
 
+pub(super) use self::mapt::mapping;
 pub(super) use self::replace::export;
 pub(super) use self::restore::restore;
 
@@ -249,7 +251,10 @@ impl Gateway {
         after
             .set(slot.flavour, key, value, force)
             .map_err(invalid)?;
-        let moved = after.pool6 != before.pool6;
+        if slot.flavour == Flavour::Mapt {
+            after.check_mapt().map_err(invalid)?;
+        }
+        let moved = addresses(&after) != addresses(&before);
         let stored = |settings: &Settings| Config::Settings(slot.id, Box::new(settings.clone()));
         let store = &self.traffic.store;
         store.configure(stored(&after)).map_err(storage)?;
@@ -260,6 +265,28 @@ impl Gateway {
             return Err(self.undo(error, config));
         }
         Ok(())
+    }
+
+    /// Stores a change that is in force and has the rules follow it. When either fails, `back`
+    /// undoes it.
+    ///
+    /// In force before it is stored: only the table itself can tell whether a row may be added.
+    fn settle(
+        &self,
+        slot: &Slot,
+        change: Config,
+        before: Config,
+        back: impl FnOnce(&mut Instance),
+    ) -> Result<(), Failure> {
+        if let Err(error) = self.traffic.store.configure(change) {
+            back(&mut slot.lock());
+            return Err(storage(error));
+        }
+        let Err(error) = self.install() else {
+            return Ok(());
+        };
+        back(&mut slot.lock());
+        Err(self.undo(error, before))
     }
 
     /// Stores what was there before and puts its rules back. Returns what to tell the operator.
@@ -302,6 +329,17 @@ impl Gateway {
     fn exclusive(&self) -> MutexGuard<'_, i64> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The settings that rules and routes depend on.
+fn addresses(settings: &Settings) -> impl PartialEq {
+    let customer = (settings.end_user_ipv6_prefix, settings.bmr);
+    (
+        settings.pool6,
+        settings.mapt_role(),
+        customer,
+        settings.mapt_napt,
+    )
 }
 
 /// The tables of a NAT64 instance.

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use super::mapt::{fmr_failure, mapping};
 use super::nat64::{bib_failure, stored_pool4};
 use super::siit::eam_failure;
 use super::{Gateway, failure, invalid, random_key, stateful, stateless, storage};
 use crate::base::Protocol;
 use crate::daemon::traffic::Slot;
 use crate::engine::Instance;
-use crate::map::Siit;
+use crate::map::{Mapt, Siit};
 use crate::model::control::{self, Failure};
 use crate::model::settings::{Setting, SettingError, Settings};
 use crate::model::{BibEntry, Flavour, Framework};
@@ -26,6 +27,7 @@ struct Contents {
 enum Tables {
     Nat64(Box<Pool4>),
     Siit(Box<Siit>),
+    Mapt(Box<Mapt>),
 }
 
 impl Gateway {
@@ -39,16 +41,9 @@ impl Gateway {
         force: bool,
     ) -> Result<(), Failure> {
         let mut next = self.exclusive();
-        let (slot, mut candidate) = self.candidate(flavour, name, config, force)?;
+        let (slot, candidate) = self.candidate(flavour, name, config, force)?;
         let Some(slot) = slot else {
-            let mut bib = Vec::new();
-            candidate.drain_changes(&mut bib);
-            let contents = contents(&candidate);
-            return self.create(&mut next, name, config.framework, candidate, |id| {
-                let mut stored = contents.stored(id);
-                stored.push(Config::Bib(id, bib));
-                stored
-            });
+            return self.add_filled(&mut next, name, config.framework, candidate);
         };
         let new = contents(&candidate);
         let store = &self.traffic.store;
@@ -67,6 +62,36 @@ impl Gateway {
             "instance replaced"
         );
         Ok(())
+    }
+
+    /// Adds an instance that is what `config` says.
+    pub(in crate::daemon) fn add_whole(
+        &self,
+        flavour: Flavour,
+        name: &str,
+        config: &control::Config,
+    ) -> Result<(), Failure> {
+        let mut next = self.exclusive();
+        self.vacancy(flavour, name, config.framework)?;
+        let (_, candidate) = self.candidate(flavour, name, config, false)?;
+        self.add_filled(&mut next, name, config.framework, candidate)
+    }
+
+    fn add_filled(
+        &self,
+        next: &mut i64,
+        name: &str,
+        framework: Framework,
+        mut candidate: Instance,
+    ) -> Result<(), Failure> {
+        let mut bib = Vec::new();
+        candidate.drain_changes(&mut bib);
+        let contents = contents(&candidate);
+        self.create(next, name, framework, candidate, |id| {
+            let mut stored = contents.stored(id);
+            stored.push(Config::Bib(id, bib));
+            stored
+        })
     }
 
     /// Whether [`Gateway::replace`] would do it.
@@ -116,6 +141,7 @@ impl Gateway {
             Flavour::Nat64 => {
                 foreign(config.eamt.is_empty(), "eamt", "SIIT")?;
                 foreign(config.denylist4.is_empty(), "denylist4", "SIIT")?;
+                foreign(config.fmrt.is_empty(), "fmrt", "MAP-T")?;
                 let mut pool4 = Pool4::default();
                 for entry in &config.pool4 {
                     self.check_entry(of, entry, force)?;
@@ -135,10 +161,15 @@ impl Gateway {
                 foreign(config.eamt.is_empty(), "eamt", "SIIT")?;
                 foreign(config.denylist4.is_empty(), "denylist4", "SIIT")?;
                 candidate.settings().check_mapt().map_err(invalid)?;
+                let mapt = mapping(candidate)?;
+                for rule in &config.fmrt {
+                    mapt.fmrt.insert(*rule).map_err(fmr_failure)?;
+                }
             }
             Flavour::Siit => {
                 foreign(config.pool4.is_empty(), "pool4", "NAT64")?;
                 foreign(config.bib.is_empty(), "bib", "NAT64")?;
+                foreign(config.fmrt.is_empty(), "fmrt", "MAP-T")?;
                 let siit = stateless(candidate)?;
                 for row in &config.eamt {
                     siit.eamt.insert(*row, force).map_err(eam_failure)?;
@@ -162,6 +193,7 @@ impl Contents {
                 all.push(Config::Eamt(id, siit.eamt.rows()));
                 all.push(Config::Denylist4(id, siit.denylist4.rows().to_vec()));
             }
+            Tables::Mapt(mapt) => all.push(Config::Fmrt(id, mapt.fmrt.rows())),
         }
         all
     }
@@ -178,6 +210,11 @@ impl Contents {
             Tables::Siit(mut siit) => {
                 std::mem::swap(stateless(instance)?, &mut *siit);
                 Tables::Siit(siit)
+            }
+            Tables::Mapt(mut mapt) => {
+                // Sessions of the port translation are no part of the table and live on.
+                std::mem::swap(mapping(instance)?, &mut *mapt);
+                Tables::Mapt(mapt)
             }
         };
         let settings = instance.settings().clone();
@@ -196,18 +233,24 @@ pub(in crate::daemon) fn export(slot: &Slot) -> control::Config {
     bib.sort_unstable_by_key(|entry| (entry.protocol, entry.v4));
     let settings = Setting::of(slot.flavour);
     let settings = settings.map(|s| (s.key.to_owned(), s.value(&contents.settings)));
-    let (pool4, eamt, denylist4) = match &contents.tables {
-        Tables::Nat64(pool4) => (pool4.entries(), Vec::new(), Vec::new()),
-        Tables::Siit(siit) => (Vec::new(), siit.eamt.rows(), siit.denylist4.rows().to_vec()),
-    };
-    control::Config {
+    let mut config = control::Config {
         framework: slot.framework,
         settings: settings.collect(),
-        eamt,
-        denylist4,
-        pool4,
+        eamt: Vec::new(),
+        denylist4: Vec::new(),
+        fmrt: Vec::new(),
+        pool4: Vec::new(),
         bib,
+    };
+    match &contents.tables {
+        Tables::Nat64(pool4) => config.pool4 = pool4.entries(),
+        Tables::Siit(siit) => {
+            config.eamt = siit.eamt.rows();
+            config.denylist4 = siit.denylist4.rows().to_vec();
+        }
+        Tables::Mapt(mapt) => config.fmrt = mapt.fmrt.rows(),
     }
+    config
 }
 
 fn static_bib(instance: &Instance) -> Vec<BibEntry> {
@@ -228,9 +271,10 @@ fn static_bib(instance: &Instance) -> Vec<BibEntry> {
 
 /// What an instance has of what can be replaced.
 fn contents(instance: &Instance) -> Contents {
-    let tables = match instance.nat64() {
-        Some(nat64) => Tables::Nat64(Box::new(nat64.pool4().clone())),
-        None => Tables::Siit(Box::new(instance.siit().cloned().unwrap_or_default())),
+    let tables = match (instance.nat64(), instance.mapt()) {
+        (Some(nat64), _) => Tables::Nat64(Box::new(nat64.pool4().clone())),
+        (None, Some(mapt)) => Tables::Mapt(Box::new(mapt.clone())),
+        (None, None) => Tables::Siit(Box::new(instance.siit().cloned().unwrap_or_default())),
     };
     Contents {
         settings: instance.settings().clone(),
@@ -305,6 +349,7 @@ mod tests {
             settings: settings.collect(),
             eamt: Vec::new(),
             denylist4: Vec::new(),
+            fmrt: Vec::new(),
             pool4: Vec::new(),
             bib: Vec::new(),
         }

@@ -47,6 +47,11 @@ pub(in crate::daemon) fn restore(saved: Saved, now: Tick) -> Slot {
             refused += usize::from(siit.denylist4.add(prefix, true).is_err());
         }
     }
+    if let Some(mapt) = instance.mapt_mut() {
+        for rule in saved.fmrt {
+            refused += usize::from(mapt.fmrt.insert(rule).is_err());
+        }
+    }
     if refused > 0 {
         tracing::warn!(
             instance = saved.name,
@@ -107,6 +112,7 @@ mod tests {
                     eam("2001:db8:1::/121", "198.51.100.0/24"),
                 ],
                 denylist4: scoped.clone(),
+                fmrt: Vec::new(),
                 unusable: 0,
             },
             Tick(1),

@@ -3,6 +3,7 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
+use super::mapt::customer4;
 use super::{Gateway, system};
 use crate::base::Protocol;
 use crate::base::prefix::{Prefix4, Prefix6, SCOPED4};
@@ -10,8 +11,9 @@ use crate::daemon::traffic::Slot;
 use crate::dataplane::{self, Addresses};
 use crate::model::Framework;
 use crate::model::control::Failure;
+use crate::model::mapt::MaptType;
 use crate::nat64::pool4::HOST_PORTS;
-use crate::ruleset::{self, Divert, Pool4Match, Ruleset, Stateless};
+use crate::ruleset::{self, Divert, Four, Mapt, Pool4Match, Ruleset, Stateless};
 
 impl Gateway {
     /// Puts rules and routes for all instances into force. Rules that are in force already stay as
@@ -140,6 +142,40 @@ impl Gateway {
                 });
             }
         }
+        if let Some(mapt) = instance.mapt() {
+            rules.defragment = true;
+            // As above, and a customer's packets may be too big for the link to the customer.
+            routes.last_resort = true;
+            rules.kernel_errors.get_or_insert(queues);
+            let settings = instance.settings();
+            let domain = mapt.fmrt.rows().into_iter().map(|rule| rule.v4());
+            let (to6, four) = match settings.mapt_role() {
+                MaptType::Br => {
+                    let domain: Vec<Prefix4> = domain.collect();
+                    // What the host itself sends to either side.
+                    routes.pool4.extend(&domain);
+                    (pool6, Four::To(domain))
+                }
+                MaptType::Ce => {
+                    let near = near4(&self.traffic.host);
+                    let four = match customer4(settings) {
+                        _ if settings.mapt_napt => Four::Far { near },
+                        Some(source) => Four::From { source, near },
+                        None => Four::Nothing,
+                    };
+                    (settings.end_user_ipv6_prefix, four)
+                }
+            };
+            routes.pool6.extend(to6);
+            if netfilter {
+                rules.mapt.push(Mapt {
+                    label: slot.name.clone(),
+                    queues,
+                    to6: to6.into_iter().collect(),
+                    four,
+                });
+            }
+        }
         Ok(())
     }
 
@@ -199,6 +235,13 @@ fn local4(host: &Addresses) -> Vec<Prefix4> {
     let own = own.into_iter().chain(broadcasts);
     let own = own.filter_map(|addr| Prefix4::new(addr, 32).ok());
     SCOPED4.into_iter().chain(own).collect()
+}
+
+/// What a customer edge does not send to its domain, unless a rule of the administrator says so.
+fn near4(host: &Addresses) -> Vec<Prefix4> {
+    let mut near = local4(host);
+    near.extend(host.networks4());
+    near
 }
 
 /// The addresses that the host can be reached by from elsewhere.

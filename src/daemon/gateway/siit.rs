@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Gateway, failure, invalid, stateless, storage};
+use super::{Gateway, failure, invalid, stateless};
 use crate::base::prefix::{Prefix4, Prefix6};
 use crate::daemon::traffic::Slot;
 use crate::map::{Denylist4, EamError, Siit};
@@ -26,7 +26,7 @@ impl Gateway {
             Config::EamAdd(slot.id, row),
             Config::EamRemove(slot.id, row),
         );
-        self.settle(slot, change, before, |siit| {
+        self.settle_siit(slot, change, before, |siit| {
             // It was added a moment ago.
             let _ = siit.eamt.remove(Some(row.v6), Some(row.v4));
         })
@@ -46,7 +46,7 @@ impl Gateway {
             Config::EamRemove(slot.id, row),
             Config::EamAdd(slot.id, row),
         );
-        self.settle(slot, change, before, |siit| {
+        self.settle_siit(slot, change, before, |siit| {
             // Its place is free.
             let _ = siit.eamt.insert(row, true);
         })
@@ -58,7 +58,7 @@ impl Gateway {
         let old = std::mem::take(&mut stateless(&mut slot.lock())?.eamt);
         let change = Config::Eamt(slot.id, Vec::new());
         let before = Config::Eamt(slot.id, old.rows());
-        self.settle(slot, change, before, |siit| siit.eamt = old)
+        self.settle_siit(slot, change, before, |siit| siit.eamt = old)
     }
 
     pub(in crate::daemon) fn denylist4_add(
@@ -122,29 +122,22 @@ impl Gateway {
         };
         let change = Config::Denylist4(slot.id, rows);
         let before = Config::Denylist4(slot.id, old.rows().to_vec());
-        self.settle(slot, change, before, |siit| siit.denylist4 = old)
+        self.settle_siit(slot, change, before, |siit| siit.denylist4 = old)
     }
 
-    /// Stores a change that is in force and has the rules follow it. When either fails, `back`
-    /// undoes it.
-    ///
-    /// In force before it is stored: only the table itself can tell whether a row may be added.
-    fn settle(
+    /// [`Gateway::settle`] for the tables.
+    fn settle_siit(
         &self,
         slot: &Slot,
         change: Config,
         before: Config,
         back: impl FnOnce(&mut Siit),
     ) -> Result<(), Failure> {
-        if let Err(error) = self.traffic.store.configure(change) {
-            back(stateless(&mut slot.lock())?);
-            return Err(storage(error));
-        }
-        let Err(error) = self.install() else {
-            return Ok(());
-        };
-        back(stateless(&mut slot.lock())?);
-        Err(self.undo(error, before))
+        self.settle(slot, change, before, |instance| {
+            if let Some(siit) = instance.siit_mut() {
+                back(siit);
+            }
+        })
     }
 }
 
