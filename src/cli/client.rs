@@ -136,6 +136,7 @@ impl Client {
                 | Reply::Eamt(_)
                 | Reply::Denylist4(_)
                 | Reply::Fmrt(_)
+                | Reply::Strays(_)
                 | Reply::Translation(_)
                 | Reply::Stats(_)
                 | Reply::Health(_)

@@ -493,6 +493,7 @@ pub(crate) fn rows(reply: &Reply) -> Result<usize, Foreign> {
         Reply::Fmrt(rows) => Ok(rows.len()),
         Reply::Status { .. }
         | Reply::Settings(_)
+        | Reply::Strays(_)
         | Reply::Translation(_)
         | Reply::Stats(_)
         | Reply::Health(_)

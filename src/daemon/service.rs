@@ -6,7 +6,7 @@ use super::portions::{KEEP, Mappings, Sessions, walk};
 use crate::base::counters::Counter;
 use crate::control::Service;
 use crate::model::control::{Command, Failure, Health, InstanceHealth, Reply, Request};
-use crate::model::{InstanceRow, Pool4Entry};
+use crate::model::{Flavour, InstanceRow, Pool4Entry};
 use crate::ruleset;
 
 impl Service for Gateway {
@@ -90,7 +90,10 @@ impl Service for Gateway {
             Command::SessionFollow { ends } => self.follow(&*slot()?, ends, reply),
             Command::StatsDisplay => {
                 let counters = slot()?.lock().counters();
-                let rows = counters.iter().map(|(c, n)| (c.name().to_owned(), n));
+                // As with Jool, which counts this only where it has MAP-T.
+                let others = |name: &str| flavour != Flavour::Mapt && name.starts_with(OF_MAPT);
+                let rows = counters.iter().filter(|(c, _)| !others(c.name()));
+                let rows = rows.map(|(c, n)| (c.name().to_owned(), n));
                 reply(Reply::Stats(rows.collect()));
                 Ok(())
             }
@@ -118,6 +121,11 @@ impl Service for Gateway {
             Command::FmrtAdd { rule } => self.fmrt_add(&*slot()?, rule),
             Command::FmrtRemove { rule } => self.fmrt_remove(&*slot()?, rule),
             Command::FmrtFlush => self.fmrt_flush(&*slot()?),
+            Command::Strays => {
+                let rows = slot()?.lock().strays();
+                reply(Reply::Strays(rows));
+                Ok(())
+            }
             Command::AddressQuery { address } => {
                 reply(Reply::Translation(self.query(&*slot()?, address)?));
                 Ok(())
@@ -195,6 +203,9 @@ fn pages<T>(
         }
     }
 }
+
+/// Counters that only MAP-T instances have begin like this.
+const OF_MAPT: &str = "JSTAT_MAPT_";
 
 /// Rows a line.
 const PAGE: usize = 500;

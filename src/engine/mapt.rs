@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use self::domain::Role;
 use self::napt::Napt;
+use self::strays::Strays;
 use super::error_source::Random;
 use super::nat64::{inner_ports, is_one_host4};
 use super::{Env, destination4, destination6, version};
@@ -24,12 +25,14 @@ mod br;
 mod ce;
 mod domain;
 pub(super) mod napt;
+mod strays;
 
 /// What a MAP-T instance has besides settings and counters.
 pub(super) struct Mapping {
     pub(super) mapt: Mapt,
     /// Of a customer edge that was told to translate private addresses itself.
     pub(super) napt: Option<Box<Napt>>,
+    pub(super) strays: Strays,
     key: [u8; 16],
     random: Random,
     /// Holds a packet between the two passes of a hairpin.
@@ -50,6 +53,7 @@ impl Mapping {
         let mut mapping = Self {
             mapt: Mapt::default(),
             napt: None,
+            strays: Strays::default(),
             key,
             random: Random::new(key),
             scratch: Vec::new(),
@@ -74,11 +78,18 @@ impl Mapping {
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), Refusal> {
-        match Role::of(env.settings) {
+        let result = match Role::of(env.settings) {
             Role::Ce(own) => self.ce_six(env, &own, Passing::first(bytes), out),
             Role::Br => self.br_six(env, bytes, out),
             Role::Nobody => Err(Refusal::accept(Counter::MaptEui6p)),
-        }
+        };
+        result.inspect_err(|refusal| {
+            self.strays.note(refusal, || {
+                let packet = Packet6::parse(bytes).ok()?;
+                let addresses = [packet.src.into(), packet.dst.into()];
+                Some((addresses, ports6(&packet).ok()?))
+            });
+        })
     }
 
     pub(super) fn four(
@@ -87,11 +98,18 @@ impl Mapping {
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), Refusal> {
-        match Role::of(env.settings) {
+        let result = match Role::of(env.settings) {
             Role::Ce(own) => self.ce_four(env, &own, bytes, out),
             Role::Br => self.br_four(env, bytes, out),
             Role::Nobody => Err(Refusal::accept(Counter::MaptAddr4)),
-        }
+        };
+        result.inspect_err(|refusal| {
+            self.strays.note(refusal, || {
+                let packet = Packet4::parse(bytes).ok()?;
+                let addresses = [packet.src.into(), packet.dst.into()];
+                Some((addresses, ports4(&packet).ok()?))
+            });
+        })
     }
 
     /// Whether a packet is for this instance, by its destination.

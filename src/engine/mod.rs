@@ -11,8 +11,8 @@ use crate::base::counters::{Counter, Counters};
 use crate::base::host::Host;
 use crate::base::{Protocol, Tick};
 use crate::map::{Mapt, Siit};
-use crate::model::Flavour;
 use crate::model::settings::Settings;
+use crate::model::{Flavour, Stray};
 use crate::nat64::{Change, Nat64};
 use crate::wire::output::Output;
 use crate::wire::{Refusal, Verdict};
@@ -192,6 +192,14 @@ impl Instance {
             Translator::Nat64(stateful) => Some(&mut stateful.nat64),
             Translator::Siit(_) => None,
             Translator::Mapt(mapping) => mapping.napt.as_mut().map(|napt| &mut napt.nat64),
+        }
+    }
+
+    /// The latest packets that were dropped because they disagree with a mapping rule.
+    pub fn strays(&self) -> Vec<Stray> {
+        match &self.translator {
+            Translator::Nat64(_) | Translator::Siit(_) => Vec::new(),
+            Translator::Mapt(mapping) => mapping.strays.rows(),
         }
     }
 

@@ -14,7 +14,7 @@ use super::mapt::MapRule;
 use super::settings::{Settings, Value};
 use super::{
     BibEntry, BibRow, EamRow, Flavour, Framework, InstanceRow, Pool4Entry, Pool4Row, PortRange,
-    SessionRow, Translation,
+    SessionRow, Stray, Translation,
 };
 use crate::base::prefix::{Prefix4, Prefix6};
 use crate::base::{Protocol, Transport4, Transport6};
@@ -135,6 +135,8 @@ pub enum Command {
         rule: MapRule,
     },
     FmrtFlush,
+    /// Answered by [`Reply::Strays`].
+    Strays,
     /// Answered by [`Reply::Translation`].
     AddressQuery {
         address: IpAddr,
@@ -246,6 +248,8 @@ pub enum Reply {
     Eamt(Vec<EamRow>),
     Denylist4(Vec<Prefix4>),
     Fmrt(Vec<MapRule>),
+    /// The latest ones, in order.
+    Strays(Vec<Stray>),
     Translation(Translation),
     /// Name and value of every counter, in display order.
     Stats(Vec<(String, u64)>),

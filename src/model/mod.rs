@@ -76,6 +76,17 @@ pub struct EamRow {
     pub v4: Prefix4,
 }
 
+/// A packet that a MAP-T instance dropped because it disagrees with a mapping rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stray {
+    /// Counts up with every one that is noted.
+    pub serial: u64,
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    /// Those of the rule: in an ICMP error, the quoted packet's, which stand in reverse.
+    pub ports: [u16; 2],
+}
+
 /// How an address is translated, for `address query`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Translation {

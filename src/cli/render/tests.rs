@@ -350,7 +350,10 @@ fn stats(received6: u64, unknown: u64) -> [Reply; 1] {
         "JSTAT_UNKNOWN_ICMP6_TYPE" => unknown,
         _ => 0,
     };
-    let rows = Counter::ALL.iter().map(|c| (c.name(), value(c.name())));
+    // Those of MAP-T the daemon keeps to itself.
+    let names = Counter::ALL.iter().map(|c| c.name());
+    let names = names.filter(|name| !name.starts_with("JSTAT_MAPT_"));
+    let rows = names.map(|name| (name, value(name)));
     [Reply::Stats(
         rows.map(|(name, n)| (name.to_owned(), n)).collect(),
     )]

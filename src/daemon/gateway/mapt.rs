@@ -5,6 +5,7 @@ use super::{Gateway, failure};
 use crate::base::prefix::Prefix4;
 use crate::daemon::traffic::Slot;
 use crate::engine::Instance;
+use crate::map::mapt::Customer;
 use crate::map::{FmrError, Fmrt, Mapt};
 use crate::model::control::Failure;
 use crate::model::mapt::MapRule;
@@ -60,20 +61,13 @@ pub(in crate::daemon) fn mapping(instance: &mut Instance) -> Result<&mut Mapt, F
 pub(super) fn fmr_failure(error: FmrError) -> Failure {
     let code = match error {
         FmrError::Duplicate(_) | FmrError::Overlap { .. } => libc::EEXIST,
-        FmrError::Absent => libc::ESRCH,
+        FmrError::Absent { .. } => libc::ESRCH,
     };
     failure(code, error.to_string())
 }
 
 /// The addresses of a customer, by the basic mapping rule and the end-user prefix.
 pub(super) fn customer4(settings: &Settings) -> Option<Prefix4> {
-    let (rule, prefix) = (settings.bmr?, settings.end_user_ipv6_prefix?);
-    let bits = u128::from(prefix.network()).checked_shl(rule.v6().prefix_len().into())?;
-    let length = rule.v4().prefix_len();
-    // The 32 bits behind the rule's prefix, of which those that make an address complete count.
-    let suffix = ((bits >> 96) as u32)
-        .checked_shr(length.into())
-        .unwrap_or(0);
-    let whole = length.saturating_add(rule.ea_bits()).min(32);
-    Prefix4::new((u32::from(rule.v4().network()) | suffix).into(), whole).ok()
+    let customer = Customer::new(settings.bmr?, settings.end_user_ipv6_prefix?).ok()?;
+    Prefix4::new(customer.first4(), customer.v4_len()).ok()
 }
