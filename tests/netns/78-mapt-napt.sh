@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# MAP-T with customer edges that translate ports themselves, in one namespace each. The rule leaves
+# each customer 63 small ranges of ports; the customer edges learn it from DHCPv6 options.
+. "$(dirname "$(readlink -f "$0")")/mapt.sh"
+
+RULE="2001:db8:ce::/51 192.0.2.0/24 13 6"
+
+# A MAP-T container with that rule, which is for forwarding, too, and 64:ff9b::/96.
+CONTAINER="
+	005f 002c
+	  0059 0017 01 0d 18 c0000200 33 20010db800ce00
+	            005d 0004 06 05 0000
+	  005b 000d 60 0064ff9b0000000000000000"
+# What is delegated to customer 11b.
+DELEGATED="
+	0019 0029 00000001 00000e10 00001518
+	  001a 0019 00001c20 00002a30 40 20010db800ce011b0000000000000000"
+
+configure() {
+	# shellcheck disable=SC2086 # words
+	jool_mapt br instance add --dmr 64:ff9b::/96 && jool_mapt br fmrt add $RULE || return
+	jool_mapt ce1 instance add --from-dhcp "$CONTAINER $DELEGATED" || return
+	echo "$CONTAINER" >"$WORK/options"
+	jool_mapt ce2 instance add --from-dhcp "$WORK/options" --end-user-ipv6-prefix "${EUI[ce2]}"
+}
+
+napt() { # on|off
+	tylo_mapt ce1 napt "$1" -i "${NAME[ce1]}" && tylo_mapt ce2 napt "$1" -i "${NAME[ce2]}"
+}
+
+# Source ports and identifiers that are not those of PSID 27 with an offset of 6.
+foreign() {
+	local field all=
+	for field in 'tcp[0:2]' 'udp[0:2]' 'icmp[4:2]'; do
+		all+=" or (${field%%[*} and ($field < 1024 or ($field >> 5) & 31 != 27))"
+	done
+	echo "src host 192.0.2.8 and not icmp[icmptype] == icmp-unreach and (${all# or })"
+}
+
+natted() { in_ns "$1" $PYTHON "$HERE/natted.py" "${@:2}"; } # NAMESPACE WORD...
+
+# Anybody may use a mapping that exists (RFC 4787).
+told() { # NAMESPACE OF THE SENDER
+	local status=0
+	rm -f "$WORK/told"
+	natted client2 wait $SERVER 7100 "$WORK/told" >"$WORK/heard" 2>&1 & local waiter=$!
+	within 5 test -e "$WORK/told" && natted "$1" tell "$WORK/told" "from $1"
+	wait $waiter || status=$?
+	cat "$WORK/told" "$WORK/heard"
+	[ $status = 0 ] && grep -q '^192\.0\.2\.59 ' "$WORK/told" && grep -qx "from $1" "$WORK/heard"
+}
+
+mapt_network_up own
+for node in br ce1 ce2; do
+	must "the daemon of $node gets ready" mapt_start $node
+done
+must "everybody takes a configuration" configure
+check "customer 11b is what the options say" says '^  bmr: 2001:db8:ce::/51 192.0.2.0/24 13 6$' \
+	jool_mapt ce1 global display
+check "other customers are reached by the same rule" says '^1$' jool_mapt ce1 fmrt display --count
+random_file small 3000
+random_file large 3000000
+http_server server 80
+udp_echo server 7000
+spawn server $PYTHON "$HERE/natted.py" mirror 7100
+must "a mirror listens" within 10 listens server 7100
+
+check "without translation of ports private addresses stay at home" not ping_ok client1 $SERVER
+must "the customer edges translate ports" napt on
+# shellcheck disable=SC2046
+watch foreign server b0 "$(foreign)" -Q in
+for n in 1 2; do
+	check "client $n pings the server" ping_ok client$n $SERVER
+	check "client $n fetches a page" fetch client$n small
+	check "client $n asks by UDP" ask client$n 100
+	check "client $n asks by UDP in fragments" ask client$n 4000
+	check "client $n uploads" send client$n large
+done
+check "both clients download at once" at_once
+many() { # more connections than a range has ports
+	local n
+	for n in $(seq 60); do ask client1 10 || return; done
+}
+check "a client has more flows than a range has ports" many
+check "a packet too big for IPv6 is told to the client" \
+	equal "$(too_big client1 $SERVER 1472)" "3 4 1480 192.168.0.1"
+check "traceroute sees the whole way" \
+	equal "$(hops client1 $SERVER)" "192.168.0.1 192.168.0.1 $SERVER"
+check "traceroute by pings, too" \
+	equal "$(hops client1 $SERVER -I)" "192.168.0.1 192.168.0.1 $SERVER"
+check "the customer edge itself reaches the server" ping_ok ce1 $SERVER
+watch_end foreign
+check "the server saw the ports of the customer only" nothing_seen foreign
+
+echo "--- to the customers"
+check "whoever knows a mapping may use it" natted client1 other $SERVER 7100
+check "the server reaches a client that waits" told server
+check "a customer reaches another directly" stays br JSTAT_MAPT_PSID told client1
+check "a client reaches its neighbour by their common address" told client2
+check "a port without a mapping is closed" not fetch server small http://192.0.2.8:50000
+
+echo "--- what disagrees with the rule"
+check "a foreign port to the customer is dropped by the customer edge and counted" \
+	grows ce1 JSTAT_MAPT_PSID forge br 64:ff9b::203.0.113.56 7000 "${MAP6[ce1]}" 1000
+
+# The relay is told another offset than the customers.
+disagree() {
+	local n status=0
+	# shellcheck disable=SC2086 # words
+	jool_mapt br fmrt flush && jool_mapt br fmrt add ${RULE% 6} 4 || return
+	tylo_mapt ce1 check -i "${NAME[ce1]}" --seconds 4 >"$WORK/disagree" 2>&1 & local watcher=$!
+	sleep 0.5
+	# With an offset of 4 these ports belong to PSID 27.
+	for n in $(seq 1 12); do forge server $SERVER 7300 192.0.2.8 $((n << 12 | 27 << 7 | n * 5)); done
+	wait $watcher || status=$?
+	cat "$WORK/disagree"
+	[ $status = 1 ] && grep -q 'right with the PSID offset 4 instead of 6' "$WORK/disagree"
+}
+check "a relay with another offset is found out" disagree
+# shellcheck disable=SC2086 # words
+jool_mapt br fmrt flush && jool_mapt br fmrt add $RULE
+
+echo "--- killed and started again"
+mapt_kill ce1
+must "the daemon of ce1 gets ready" mapt_start ce1
+check "ports are translated as before" says '^on' tylo_mapt ce1 napt -i "${NAME[ce1]}"
+check "client 1 fetches a page" fetch client1 large
+check "and pings" ping_ok client1 $SERVER
