@@ -14,6 +14,8 @@ use tylo::ruleset::{
 
 use netns::{Netns, privileged};
 
+#[path = "ruleset/mapt.rs"]
+mod mapt;
 #[path = "dataplane/netns.rs"]
 mod netns;
 
@@ -586,7 +588,6 @@ fn stateless() -> Ruleset {
     Ruleset {
         diverts: Vec::new(),
         stateless: instances,
-        mapt: Vec::new(),
         local4: four(&["224.0.0.0/4", "192.0.2.1", "192.0.2.255", "127.0.0.0/8"]),
         local6: vec![
             "64:ff9b::1".parse().unwrap(),

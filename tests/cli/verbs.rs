@@ -21,6 +21,8 @@ fn every_display_has_json() {
     lab.must("jool_siit -i x instance add --iptables --pool6 64:ff9b::/96");
     lab.must("jool_siit -i x eamt add 192.0.2.9 2001:db8::9");
     lab.must("jool_siit -i x denylist4 add 198.51.100.0/24");
+    lab.must("jool_mapt -i x instance add --iptables --dmr 64:ff9b::/96");
+    lab.must("jool_mapt -i x fmrt add 2001:db8:ce::/51 192.0.2.0/24 13 0");
     for (line, rows, key) in [
         ("jool instance display --json", 1, "framework"),
         ("jool instance status --json", 1, "running"),
@@ -33,6 +35,7 @@ fn every_display_has_json() {
         ("jool_siit -i x eamt display --json", 1, "ipv6_prefix"),
         ("jool_siit -i x denylist4 display --json", 1, "ipv4_prefix"),
         ("jool_siit -i x address query 192.0.2.9 --json", 1, "result"),
+        ("jool_mapt -i x fmrt display --json", 1, "ea_bits_length"),
     ] {
         let shown: Value = serde_json::from_str(&lab.must(line)).expect(line);
         assert_eq!(shown["version"], 1, "{line}");
@@ -69,6 +72,12 @@ fn furnish(lab: &Lab) {
         "jool_siit -i s denylist4 add 198.51.100.0/24",
         "jool_siit -i s global update eam-hairpin-mode off",
         "jool_siit -i s global update rfc6791v6-prefix 2001:db8:6::/96",
+        "jool_mapt instance add m --iptables --dmr 64:ff9b:1::/96",
+        "jool_mapt -i m global update end-user-ipv6-prefix 2001:db8:ce:11b::/64",
+        "jool_mapt -i m global update bmr 2001:db8:ce::/51 192.0.2.0/24 13 0",
+        "jool_mapt -i m global update mapt-napt on",
+        "jool_mapt -i m fmrt add 2001:db8:ce::/51 192.0.2.0/24 13 0",
+        "jool_mapt -i m fmrt add 2001:db8:cf::/48 198.51.100.0/24 16",
     ] {
         lab.must(line);
     }
@@ -81,7 +90,7 @@ fn an_export_makes_the_same_instance_again() {
     };
     lab.start();
     furnish(&lab);
-    for (program, name) in [("jool", "n"), ("jool_siit", "s")] {
+    for (program, name) in [("jool", "n"), ("jool_siit", "s"), ("jool_mapt", "m")] {
         let exported = lab.must(&format!("tylo export -i {name}"));
         fs::write(lab.folder.join("x.json"), &exported).unwrap();
         assert_eq!(lab.must("tylo diff x.json"), "", "nothing would change");
@@ -94,6 +103,15 @@ fn an_export_makes_the_same_instance_again() {
         for table in ["\"tos\": ", "\"framework\": \"iptables\""] {
             assert!(exported.contains(table), "{exported}");
         }
+    }
+    let exported = lab.must("tylo export -i m");
+    for line in [
+        r#""map-t-type": null"#,
+        r#""bmr": {"a":0,"ea-bits length":13,"ipv4 prefix":"192.0.2.0/24","ipv6 prefix":"2001:db8:ce::/51"}"#,
+        r#""mapt-napt": true"#,
+        r#"{ "ipv6 prefix": "2001:db8:cf::/48", "ipv4 prefix": "198.51.100.0/24", "ea-bits length": 16, "a": 6 }"#,
+    ] {
+        assert!(exported.contains(line), "{exported}");
     }
     let exported = lab.must("tylo export -i n");
     for line in [
@@ -253,7 +271,7 @@ fn one_command_for_every_instance() {
     furnish(&lab);
     assert_eq!(
         lab.must("tylo all instance status"),
-        "nat64 'n':\nRunning\nsiit 's':\nRunning\n"
+        "nat64 'n':\nRunning\nsiit 's':\nRunning\nmapt 'm':\nRunning\n"
     );
     assert_eq!(
         lab.must("tylo all bib display --udp --count"),
@@ -265,7 +283,7 @@ fn one_command_for_every_instance() {
         .collect::<Result<_, _>>()
         .unwrap();
     let names: Vec<_> = documents.iter().map(|d| &d["instance"]).collect();
-    assert_eq!(names, ["n", "s"]);
+    assert_eq!(names, ["n", "s", "m"]);
     lab.must("tylo all global update manually-enabled false");
     assert!(
         lab.must("jool_siit -i s global display")
@@ -304,7 +322,7 @@ fn pages_and_completion_are_made() {
     let folder = std::env::temp_dir().join(format!("tylo-verbs-{}", std::process::id()));
     let made = program("tylo").arg("man").arg(&folder).output().unwrap();
     assert!(made.status.success(), "{made:?}");
-    for name in ["jool", "jool_siit", "joold", "tylo", "tylod"] {
+    for name in ["jool", "jool_siit", "jool_mapt", "joold", "tylo", "tylod"] {
         let page = fs::read_to_string(folder.join(format!("{name}.8"))).unwrap();
         assert!(
             page.starts_with(&format!(".TH {}", name.to_uppercase())),
@@ -316,7 +334,7 @@ fn pages_and_completion_are_made() {
     let refused = program("tylo").args(["man", "/dev/null"]).output().unwrap();
     assert!(!refused.status.success() && !refused.stderr.is_empty());
 
-    for name in ["jool", "jool_siit", "tylo"] {
+    for name in ["jool", "jool_siit", "jool_mapt", "tylo"] {
         symlink(env!("CARGO_BIN_EXE_tylo"), folder.join(name)).unwrap();
     }
     let complete = |function: &str, words: &[&str]| {
@@ -341,6 +359,8 @@ fn pages_and_completion_are_made() {
         ("_tylo", &["tylo", "ex"], "export"),
         ("_tylo", &["tylo", "jool_siit", "eamt", "d"], "display"),
         ("_tylo", &["tylo", "all", "e"], "eamt"),
+        ("_tylo_jool", &["jool_mapt", "fmrt", "a"], "add"),
+        ("_tylo", &["tylo", "all", "f"], "file fmrt"),
     ] {
         assert_eq!(complete(function, words), expected, "{words:?}");
     }

@@ -99,8 +99,8 @@ fn read_settings(
 ) -> Result<Vec<(String, Value)>, Fault<'_>> {
     let mut found: Vec<(String, Value)> = Vec::new();
     for (name, node) in global.entries()? {
-        let Some(setting) = Setting::of(flavour).find(|s| same(s.key, &name)) else {
-            let known = Setting::of(flavour).map(|s| s.key).collect();
+        let Some(setting) = Setting::known(flavour).find(|s| same(s.key, &name)) else {
+            let known = Setting::known(flavour).map(|s| s.key).collect();
             return Err(node.fault(Problem::Unknown(known)));
         };
         if found.iter().any(|(key, _)| key == setting.key) {

@@ -5,6 +5,7 @@ use crate::model::control::Command;
 use crate::model::settings::Value;
 use crate::model::{Framework, MaxIterations, Pool4Entry, PortRange};
 
+mod mapt;
 mod siit;
 
 const JOOL: Personality = Personality {
@@ -17,11 +18,18 @@ const JOOL_SIIT: Personality = Personality {
     flavour: Flavour::Siit,
 };
 
-/// Reads a line of words; `''` is an empty one. `siit` at the front makes it one of `jool_siit`.
+const JOOL_MAPT: Personality = Personality {
+    program: "jool_mapt",
+    flavour: Flavour::Mapt,
+};
+
+/// Reads a line of words; `''` is an empty one. `siit` or `mapt` at the front makes it one of
+/// `jool_siit` or `jool_mapt`.
 fn read(line: &str) -> Result<Invocation, GrammarError> {
-    let (who, line) = match line.strip_prefix("siit") {
-        Some(line) => (JOOL_SIIT, line),
-        None => (JOOL, line),
+    let (who, line) = match (line.strip_prefix("siit"), line.strip_prefix("mapt")) {
+        (Some(line), _) => (JOOL_SIIT, line),
+        (_, Some(line)) => (JOOL_MAPT, line),
+        (None, None) => (JOOL, line),
     };
     let words = line.split_whitespace();
     let words = words.map(|w| OsString::from(if w == "''" { "" } else { w }));

@@ -161,7 +161,7 @@ fn lines(flavour: Flavour, config: &Config) -> Vec<String> {
         let _ = settings.set(flavour, key, value.clone(), true);
     }
     let mut lines = vec![format!("framework {}", config.framework.name())];
-    let values = Setting::of(flavour).map(|s| (s.key, setting(&s.value(&settings))));
+    let values = Setting::known(flavour).map(|s| (s.key, setting(&s.value(&settings))));
     lines.extend(values.map(|(key, value)| format!("global {key} {value}")));
     let mut pool4 = Pool4::default();
     config.pool4.iter().for_each(|entry| pool4.add(entry));

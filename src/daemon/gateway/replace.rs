@@ -231,7 +231,10 @@ pub(in crate::daemon) fn export(slot: &Slot) -> control::Config {
     };
     // Outside the lock: workers need not wait for it.
     bib.sort_unstable_by_key(|entry| (entry.protocol, entry.v4));
-    let settings = Setting::of(slot.flavour);
+    // Jool takes the file, too, as long as nothing is in it that Jool does not have.
+    let defaults = Settings::default();
+    let worth = |s: &&Setting| !s.extension || s.value(&contents.settings) != s.value(&defaults);
+    let settings = Setting::known(slot.flavour).filter(worth);
     let settings = settings.map(|s| (s.key.to_owned(), s.value(&contents.settings)));
     let mut config = control::Config {
         framework: slot.framework,
