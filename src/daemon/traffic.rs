@@ -82,6 +82,13 @@ impl Slot {
             .unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
             *last = Some(Instant::now());
+            if self.flavour == Flavour::Mapt {
+                tracing::warn!(
+                    instance = self.name,
+                    "all ports of this customer are in use"
+                );
+                return;
+            }
             tracing::warn!(
                 instance = self.name,
                 mark,
@@ -198,7 +205,7 @@ impl Traffic {
 
     /// Writes everything an instance has to disk and waits for it, once there is no more traffic.
     pub(super) fn finish(&self, slot: &Slot) -> Result<(), store::Error> {
-        let snapshot = slot.lock().nat64().map(Nat64::snapshot);
+        let snapshot = slot.lock().sessions().map(Nat64::snapshot);
         match snapshot {
             Some(snapshot) => self.store.save(slot.id, snapshot),
             None => Ok(()),
@@ -209,7 +216,7 @@ impl Traffic {
     fn save(&self, slot: &Slot) {
         let mut instance = slot.lock();
         self.publish(slot, &mut instance);
-        if let Some(nat64) = instance.nat64() {
+        if let Some(nat64) = instance.sessions() {
             self.store.replace(slot.id, nat64.snapshot());
         }
     }
@@ -324,7 +331,7 @@ impl Handler for Traffic {
         }
         drop(host);
         self.publish(slot, &mut instance);
-        if let Some(mark) = instance.nat64_mut().and_then(Nat64::take_exhausted) {
+        if let Some(mark) = instance.sessions_mut().and_then(Nat64::take_exhausted) {
             slot.warn_exhausted(mark);
         }
     }

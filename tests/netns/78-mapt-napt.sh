@@ -42,14 +42,15 @@ foreign() {
 natted() { in_ns "$1" $PYTHON "$HERE/natted.py" "${@:2}"; } # NAMESPACE WORD...
 
 # Anybody may use a mapping that exists (RFC 4787).
-told() { # NAMESPACE OF THE SENDER
-	local status=0
+told() { # NAMESPACE OF THE SENDER [COMMAND...]: meanwhile
+	local status=0 sender=$1
+	shift
 	rm -f "$WORK/told"
 	natted client2 wait $SERVER 7100 "$WORK/told" >"$WORK/heard" 2>&1 & local waiter=$!
-	within 5 test -e "$WORK/told" && natted "$1" tell "$WORK/told" "from $1"
+	within 5 test -e "$WORK/told" && "${@:-true}" && natted "$sender" tell "$WORK/told" "from $sender"
 	wait $waiter || status=$?
 	cat "$WORK/told" "$WORK/heard"
-	[ $status = 0 ] && grep -q '^192\.0\.2\.59 ' "$WORK/told" && grep -qx "from $1" "$WORK/heard"
+	[ $status = 0 ] && grep -q '^192\.0\.2\.59 ' "$WORK/told" && grep -qx "from $sender" "$WORK/heard"
 }
 
 mapt_network_up own
@@ -123,6 +124,11 @@ check "a relay with another offset is found out" disagree
 jool_mapt br fmrt flush && jool_mapt br fmrt add $RULE
 
 echo "--- killed and started again"
+restart() { # NODE
+	sleep 0.3 # what happened in the last moment may be lost
+	mapt_kill "$1" && mapt_start "$1"
+}
+check "a mapping survives" told server restart ce2
 mapt_kill ce1
 must "the daemon of ce1 gets ready" mapt_start ce1
 check "ports are translated as before" says '^on' tylo_mapt ce1 napt -i "${NAME[ce1]}"

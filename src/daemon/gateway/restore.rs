@@ -29,6 +29,8 @@ pub(in crate::daemon) fn restore(saved: Saved, now: Tick) -> Slot {
     let mut restored = 0usize;
     if let Some(nat64) = instance.nat64_mut() {
         nat64.set_pool4(pool4, &[]);
+    }
+    if let Some(nat64) = instance.sessions_mut() {
         for mapping in saved.mappings {
             refused += usize::from(!nat64.import_mapping(mapping));
         }
