@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! tylo translates between IPv6 and IPv4 in userspace: stateful NAT64 (RFC 6146) and stateless
-//! SIIT (RFC 7915) with Jool's commands, without a kernel module.
+//! tylo translates between IPv6 and IPv4 in userspace: stateful NAT64 (RFC 6146), stateless SIIT
+//! (RFC 7915) and MAP-T (RFC 7599) with Jool's commands, without a kernel module.
 //!
 //! # The way of a packet
 //!
@@ -24,6 +24,11 @@
 //! kernel's complaints comes back, by a rule for what the host sends and, where the kernel would
 //! have no route, by one of last resort that only the host itself sees.
 //!
+//! MAP-T needs whole packets, since ports tell customers apart; so its rules sit beside those of
+//! NAT64. A border relay gets what is addressed to its domain or to the default mapping rule's
+//! prefix, a customer edge what is addressed to its prefix or sent from its IPv4 address. One that
+//! translates ports itself gets all that goes beyond its own networks.
+//!
 //! # The floors
 //!
 //! Imports go down only; `tests/layers.rs` sees to it. Below the purity line there is no system,
@@ -33,7 +38,7 @@
 //! | floor | room | what it knows |
 //! |---|---|---|
 //! | 6 | [`daemon`] | `tylod`: the rooms wired together, changes of configuration |
-//! | 6 | [`cli`] | `jool`, `jool_siit`, `joold`, `tylo`: words to requests, answers to tables |
+//! | 6 | [`cli`] | `jool`, `jool_siit`, `jool_mapt`, `joold`, `tylo`: words to requests, answers to tables |
 //! | 5 | [`dataplane`] | workers, kernel queues, the TUN device, routes to it |
 //! | 5 | [`ruleset`] | nftables rules, native or through xtables' NFQUEUE target |
 //! | 5 | [`store`] | SQLite: what survives the daemon |

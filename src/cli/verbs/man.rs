@@ -135,6 +135,12 @@ fn own() -> String {
         page.section(&format!("TYLO {}", verb.name.to_uppercase()));
         page.text(&format!("{}.", verb.about));
         page.arguments(&command, "");
+        for part in command.get_subcommands() {
+            page.subsection(&format!("tylo {} {}", verb.name, part.get_name()));
+            let about = part.get_about().map(ToString::to_string);
+            page.text(&format!("{}.", about.unwrap_or_default()));
+            page.arguments(part, "");
+        }
         if let Some(more) = command.get_after_help() {
             page.paragraph(&more.to_string());
         }
