@@ -21,6 +21,7 @@ use crate::wire::{IcmpReply, Refusal, TcpFlags, Verdict};
 mod allocate;
 mod gradual;
 pub mod manage;
+pub mod merge;
 mod opens;
 pub mod pool4;
 mod sessions;

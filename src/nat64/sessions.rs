@@ -98,7 +98,7 @@ impl Nat64 {
         }
     }
 
-    fn report(&mut self, protocol: Protocol, id: SessionId, news: News) {
+    pub(super) fn report(&mut self, protocol: Protocol, id: SessionId, news: News) {
         let table = &self.tables[protocol.index()];
         let session = table.session(id);
         let change = Change::of(protocol, table.bib_of(session), session, news);

@@ -3,11 +3,13 @@
 //!
 //! Entries live in slabs and point at each other by index, so that nothing is copied or allocated
 //! when a packet touches its session. A session hangs in two lists: its lifetime's, which is in
-//! order of deadlines (equal lifetimes expire in the order they began), and its BIB entry's.
+//! order of deadlines (equal lifetimes expire in the order they began), and its BIB entry's. Rows
+//! from elsewhere, whose deadlines come in any order, wait beside their lifetime's list in a tree.
 //!
 //! The table keeps its own house in order: every session belongs to an entry, an entry that is
 //! not static dies with its last session, no two entries share a transport address.
 
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -61,7 +63,7 @@ impl Session {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Link {
     prev: u32,
     next: u32,
@@ -87,6 +89,9 @@ pub struct Table {
     prefixes: Option<(u8, Tally<Ipv6Addr>)>,
     /// One list a lifetime.
     timers: [Ends; LIFETIMES],
+    /// Per lifetime, what came with an earlier deadline than the end of its list: a place in the
+    /// list would take a walk along it to find.
+    early: [BTreeSet<(Tick, u32)>; LIFETIMES],
     hasher: SipHasher13,
 }
 
@@ -107,6 +112,7 @@ impl Table {
                 first: NONE,
                 last: NONE,
             }; LIFETIMES],
+            early: Default::default(),
             hasher,
         }
     }
@@ -360,57 +366,75 @@ impl Table {
 
     /// A session of this lifetime whose deadline has come, the most overdue first.
     pub fn due(&self, lifetime: Lifetime, now: Tick) -> Option<SessionId> {
-        let first = self.timers[lifetime as usize].first;
-        let session = self.sessions.get(first as usize)?;
-        (session.deadline <= now).then_some(SessionId(first))
+        let (deadline, id) = self.first(lifetime as usize)?;
+        (deadline <= now).then_some(SessionId(id))
     }
 
     /// The earliest deadline of all.
     pub fn next_deadline(&self) -> Option<Tick> {
-        self.timers
-            .iter()
-            .filter_map(|ends| self.sessions.get(ends.first as usize))
-            .map(|session| session.deadline)
-            .min()
+        let firsts = (0..LIFETIMES).filter_map(|lifetime| self.first(lifetime));
+        firsts.map(|(deadline, _)| deadline).min()
+    }
+
+    /// The session of a lifetime that ends first.
+    fn first(&self, lifetime: usize) -> Option<(Tick, u32)> {
+        let id = self.timers[lifetime].first;
+        let listed = self.sessions.get(id as usize);
+        let listed = listed.map(|session| (session.deadline, id));
+        let early = self.early[lifetime].first().copied();
+        listed.into_iter().chain(early).min()
     }
 
     /// Moves the deadlines of a whole lifetime, because its length was set anew. The caller
     /// reports them.
     pub fn shift(&mut self, lifetime: Lifetime, old: u64, new: u64) {
+        let moved = |deadline: Tick| Tick(deadline.0.saturating_add(new).saturating_sub(old));
         let mut next = self.timers[lifetime as usize].first;
         while let Some(session) = self.sessions.get_mut(next as usize) {
-            session.deadline = Tick(session.deadline.0.saturating_add(new).saturating_sub(old));
+            session.deadline = moved(session.deadline);
             session.reported = session.deadline;
             next = session.timer.next;
         }
+        let early = std::mem::take(&mut self.early[lifetime as usize]);
+        let early = early.into_iter().map(|(deadline, id)| (moved(deadline), id));
+        let early: BTreeSet<_> = early.collect();
+        for (deadline, id) in &early {
+            let session = &mut self.sessions[*id as usize];
+            session.deadline = *deadline;
+            session.reported = *deadline;
+        }
+        self.early[lifetime as usize] = early;
     }
 
-    /// Puts a session into its lifetime's list. Nearly always that is the end; only rows from
-    /// elsewhere (a database, a peer) come with an earlier deadline.
+    /// Puts a session at the end of its lifetime's list. That is nearly always its place; only rows
+    /// from elsewhere (a database, a peer) come with an earlier deadline.
     fn link_timer(&mut self, id: u32) {
         let session = &self.sessions[id as usize];
         let (lifetime, deadline) = (session.lifetime as usize, session.deadline);
-        let mut prev = self.timers[lifetime].last;
-        while let Some(before) = self.sessions.get(prev as usize) {
-            if before.deadline <= deadline {
-                break;
+        let last = self.timers[lifetime].last;
+        match self.sessions.get_mut(last as usize) {
+            Some(before) if deadline < before.deadline => {
+                self.early[lifetime].insert((deadline, id));
+                self.sessions[id as usize].timer = EARLY;
+                return;
             }
-            prev = before.timer.prev;
+            Some(before) => before.timer.next = id,
+            None => self.timers[lifetime].first = id,
         }
-        let next = match self.sessions.get_mut(prev as usize) {
-            Some(before) => std::mem::replace(&mut before.timer.next, id),
-            None => std::mem::replace(&mut self.timers[lifetime].first, id),
+        self.timers[lifetime].last = id;
+        self.sessions[id as usize].timer = Link {
+            prev: last,
+            next: NONE,
         };
-        match self.sessions.get_mut(next as usize) {
-            Some(after) => after.timer.prev = id,
-            None => self.timers[lifetime].last = id,
-        }
-        self.sessions[id as usize].timer = Link { prev, next };
     }
 
     fn unlink_timer(&mut self, id: u32) {
         let session = &self.sessions[id as usize];
         let (Link { prev, next }, lifetime) = (session.timer, session.lifetime as usize);
+        if session.timer == EARLY {
+            self.early[lifetime].remove(&(session.deadline, id));
+            return;
+        }
         match self.sessions.get_mut(prev as usize) {
             Some(before) => before.timer.next = next,
             None => self.timers[lifetime].first = next,
@@ -471,8 +495,14 @@ fn peer_hash(hasher: &SipHasher13, bib: u32, remote: Transport4) -> u64 {
 /// No entry. Slabs never grow to this index.
 const NONE: u32 = u32::MAX;
 
+/// In place of a link of the list: not in the list. Slabs never grow to this index either.
+const EARLY: Link = Link {
+    prev: NONE - 1,
+    next: NONE - 1,
+};
+
 /// Most entries a slab holds: indexes are 32 bits wide.
-const CAPACITY: usize = NONE as usize;
+const CAPACITY: usize = NONE as usize - 1;
 
 const LIFETIMES: usize = 5;
 

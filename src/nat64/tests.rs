@@ -9,6 +9,7 @@ use crate::model::{MaxIterations, Pool4Entry};
 
 mod host;
 mod limits;
+mod merge;
 mod model;
 mod opens;
 mod states;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+use proptest::prelude::*;
+
 use super::*;
 
 fn table() -> Table {
@@ -59,6 +61,55 @@ fn sessions_come_due_in_order_of_deadline() {
     table.remove_session(early);
     assert!(table.drop_if_idle(bib).is_some());
     assert_eq!(table.next_deadline(), None);
+}
+
+proptest! {
+    #[test]
+    fn deadlines_may_come_in_any_order(
+        steps in prop::collection::vec((0u16..20, any::<bool>(), 100u64..400), 1..60),
+        shift in 0u64..100,
+    ) {
+        let mut table = table();
+        let bib = table.add_bib(v6(1), v4(1), true).unwrap();
+        let mut model = std::collections::BTreeMap::new();
+        for (port, remove, deadline) in steps {
+            match (table.find_session(bib, v4(port)), remove) {
+                (Some(id), true) => {
+                    table.remove_session(id);
+                    model.remove(&port);
+                    continue;
+                }
+                (Some(id), false) => table.restart(id, Lifetime::Udp, Tick(deadline)),
+                (None, _) => drop(session(&mut table, bib, port, deadline)),
+            }
+            model.insert(port, deadline);
+        }
+        table.shift(Lifetime::Udp, shift, 0);
+        let mut expected: Vec<u64> = model.values().map(|deadline| deadline - shift).collect();
+        expected.sort_unstable();
+        prop_assert_eq!(table.next_deadline(), expected.first().copied().map(Tick));
+        let mut found = Vec::new();
+        while let Some(id) = table.due(Lifetime::Udp, Tick(u64::MAX)) {
+            prop_assert_eq!(table.session(id).reported, table.session(id).deadline);
+            found.push(table.session(id).deadline.0);
+            table.remove_session(id);
+        }
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(table.session_count(), 0);
+        prop_assert!(table.early.iter().all(BTreeSet::is_empty));
+    }
+}
+
+/// A peer that tells of all it has, and a database, come in the order of something else.
+#[test]
+fn a_row_from_elsewhere_does_not_walk_along_a_list() {
+    let mut table = table();
+    let bib = table.add_bib(v6(1), v4(1), true).unwrap();
+    for port in 0..=u16::MAX {
+        session(&mut table, bib, port, 1_000_000 - u64::from(port));
+    }
+    assert_eq!(table.early[Lifetime::Udp as usize].len(), 65_535);
+    assert_eq!(table.next_deadline(), Some(Tick(1_000_000 - 65_535)));
 }
 
 #[test]

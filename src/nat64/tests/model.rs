@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::super::sessions::REPORT_AFTER;
+use super::super::merge::{ForeignSession, Merged, Order};
+use super::super::sessions::{REPORT_AFTER, length};
 use super::*;
 
 /// One step of a random history.
@@ -16,6 +17,8 @@ enum Event {
     Wait(u64),
     Add(Protocol, u8, u16, u16),
     Remove(Protocol, u16),
+    Merge(ForeignSession, Order),
+    Forget(Protocol, u8, u16, u16, u8),
     /// Other timeouts, in minutes, another filter, another limit of sessions.
     Configure(u64, bool, u32),
     Restart,
@@ -38,9 +41,38 @@ fn event() -> impl Strategy<Value = Event> {
         2 => prop::sample::select(vec![1, 3_000, 50_000, 200_000, 8_000_000]).prop_map(Event::Wait),
         1 => (protocol(), 0u8..6, 0u16..3, 61000u16..61012).prop_map(|(p, h, c, v)| Event::Add(p, h, c, v)),
         1 => (protocol(), 61000u16..61012).prop_map(|(p, v)| Event::Remove(p, v)),
+        4 => foreign().prop_map(|(foreign, order)| Event::Merge(foreign, order)),
+        1 => (protocol(), 0u8..6, 0u16..3, 61000u16..61012, 0u8..4)
+            .prop_map(|(p, h, c, v, s)| Event::Forget(p, h, c, v, s)),
         1 => (2u64..20, any::<bool>(), 0u32..12).prop_map(|(m, f, n)| Event::Configure(m, f, n)),
         1 => Just(Event::Restart),
     ]
+}
+
+/// What a peer may say, sensible or not.
+fn foreign() -> impl Strategy<Value = (ForeignSession, Order)> {
+    use Lifetime::{Icmp, TcpEstablished, TcpIncomingSyn, TcpTransitory, Udp};
+    let lifetimes = vec![Icmp, TcpEstablished, TcpIncomingSyn, TcpTransitory, Udp];
+    (
+        prop::sample::select(Protocol::ALL.to_vec()),
+        (0u8..6, 0u16..3, 61000u16..61012, 0u8..4),
+        prop::sample::select(TcpState::ALL.to_vec()),
+        prop::sample::select(lifetimes),
+        prop::sample::select(vec![0, 1, 3_000, 100_000, 7_200_000, u64::MAX]),
+        prop::sample::select(vec![Order::Unknown, Order::Newer]),
+    )
+        .prop_map(|(protocol, (h, c, v, s), state, lifetime, left, order)| {
+            let foreign = ForeignSession {
+                protocol,
+                v6: client(h, c),
+                v4: Transport4::new([192, 0, 2, 1].into(), v),
+                remote: server(s, 80),
+                state,
+                lifetime,
+                left,
+            };
+            (foreign, order)
+        })
 }
 
 proptest! {
@@ -86,6 +118,35 @@ proptest! {
                 Event::Remove(p, v) => {
                     let v4 = Transport4::new([192, 0, 2, 1].into(), v);
                     let _ = nat64.bib_remove(p, None, Some(v4));
+                }
+                Event::Merge(foreign, order) => {
+                    let ForeignSession { protocol, v6, v4, remote, .. } = foreign;
+                    let before = nat64.mapped_v4(protocol, v6);
+                    let merged = nat64.merge_session(now, &settings, &foreign, order);
+                    let after = nat64.session(protocol, v6, v4, remote);
+                    match merged {
+                        Merged::New | Merged::Updated => {
+                            let after = after.unwrap();
+                            prop_assert_eq!(after.lifetime, foreign.lifetime);
+                            let longest = now.after(length(&settings, after.lifetime));
+                            prop_assert!(after.deadline <= longest);
+                            prop_assert!(before.is_some() || nat64.pool4().contains(protocol, v4));
+                        }
+                        Merged::Unchanged => prop_assert!(after.is_some()),
+                        Merged::Displaced | Merged::Collision => {
+                            prop_assert!(before.is_some_and(|before| before != v4));
+                        }
+                        Merged::Refused(_) => prop_assert_eq!(before, nat64.mapped_v4(protocol, v6)),
+                    }
+                    if before.is_some() {
+                        prop_assert_eq!(before, nat64.mapped_v4(protocol, v6), "mappings do not move");
+                    }
+                }
+                Event::Forget(p, h, c, v, s) => {
+                    let (v4, remote) = (Transport4::new([192, 0, 2, 1].into(), v), server(s, 80));
+                    let there = nat64.session(p, client(h, c), v4, remote).is_some();
+                    prop_assert_eq!(nat64.remove_session(p, client(h, c), v4, remote), there);
+                    prop_assert!(nat64.session(p, client(h, c), v4, remote).is_none());
                 }
                 Event::Configure(minutes, filter, most) => {
                     let new = Settings {
