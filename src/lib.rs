@@ -43,6 +43,7 @@
 //! | 5 | [`ruleset`] | nftables rules, native or through xtables' NFQUEUE target |
 //! | 5 | [`store`] | SQLite: what survives the daemon |
 //! | 5 | [`control`] | the socket that commands talk to |
+//! | 5 | [`replica`] | what gateways tell each other about their sessions |
 //! | | | ── purity line ── |
 //! | 4 | [`engine`] | one instance: packet in, what becomes of it out |
 //! | 3 | [`xlat`] | a packet and a plan become translated packets (RFC 7915) |
@@ -79,6 +80,7 @@ pub mod engine;
 pub mod map;
 pub mod model;
 pub mod nat64;
+pub mod replica;
 pub mod ruleset;
 pub mod store;
 pub mod wire;

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ruleset", 5),
     ("store", 5),
     ("control", 5),
+    ("replica", 5),
     ("daemon", 6),
     ("cli", 6),
 ];

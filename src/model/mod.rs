@@ -15,6 +15,7 @@ pub mod control;
 pub mod dhcp;
 pub mod mapt;
 pub mod settings;
+pub mod sync;
 
 /// The name of an instance when none is given.
 pub const DEFAULT_INSTANCE: &str = "default";

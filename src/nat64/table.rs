@@ -396,7 +396,9 @@ impl Table {
             next = session.timer.next;
         }
         let early = std::mem::take(&mut self.early[lifetime as usize]);
-        let early = early.into_iter().map(|(deadline, id)| (moved(deadline), id));
+        let early = early
+            .into_iter()
+            .map(|(deadline, id)| (moved(deadline), id));
         let early: BTreeSet<_> = early.collect();
         for (deadline, id) in &early {
             let session = &mut self.sessions[*id as usize];
