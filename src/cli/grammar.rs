@@ -39,8 +39,6 @@ pub(crate) enum Invocation {
     Call(Box<Call>),
     /// Exchange sessions with other gateways.
     Proxy(Box<ProxyConfig>),
-    /// Have the instance of this name tell other gateways about its sessions.
-    Advertise(String),
 }
 
 /// A request and what to do with the answer.

@@ -156,6 +156,7 @@ mod tests {
             framework: Framework::Netfilter,
             queues: (0, 1),
             sessions: 4,
+            sync: None,
         };
         let mut health = Health {
             ready: true,

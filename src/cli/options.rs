@@ -153,6 +153,11 @@ pub(crate) fn options(action: Action) -> Vec<Arg> {
                 .short('t')
                 .value_name("N"),
             value(
+                "net.format",
+                "What peers read: 'a' for Jool before 4.1.12, 'b' for 4.1.12, 'c' since (default)",
+            )
+            .value_name("FORMAT"),
+            value(
                 "stats.address",
                 "Address of a server of statistics (default ::)",
             )

@@ -1,48 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! What `session proxy` and `joold` are told: with whom to exchange sessions, and how.
+//! `session proxy` and `joold`: with whom to exchange sessions, and how.
 //!
-//! Form only. Whether an interface or an address is there shows when it is used.
+//! Only form is checked here. Whether an interface or an address is there the daemon finds out,
+//! which does the work for as long as this command runs.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
 
 use clap::{Arg, Command as Clap, value_parser};
+use tokio::signal::unix::{SignalKind, signal};
 
+use super::client::{Client, ClientError};
 use super::grammar::GrammarError;
-use super::run::{RunError, finish};
+use super::run::{RunError, finish, foreign};
 use super::values::ValueError;
 use super::{file, say};
-use crate::model::DEFAULT_INSTANCE;
+use crate::model::control::{Command, Reply, Request, VERSION};
 use crate::model::settings::parse_number;
+use crate::model::sync::{Device, Format, Network};
+use crate::model::{DEFAULT_INSTANCE, Flavour};
 
-/// How sessions are exchanged.
+/// How the sessions of an instance are exchanged.
 //= jool#session-proxy
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProxyConfig {
     pub(crate) instance: String,
-    /// A multicast address.
-    pub(crate) group: IpAddr,
-    /// Never 0.
-    pub(crate) port: u16,
-    /// Where to listen; `None` leaves it to the kernel.
-    pub(crate) dev_in: Option<Device>,
-    pub(crate) dev_out: Option<Device>,
-    pub(crate) ttl: u8,
-    /// Where a server of statistics listens.
-    pub(crate) stats: Option<SocketAddr>,
-}
-
-/// An interface, as each family names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Device {
-    /// For a group of IPv4: one of its addresses.
-    Address(Ipv4Addr),
-    /// For a group of IPv6: its name.
-    Name(String),
+    pub(crate) network: Network,
 }
 
 impl ProxyConfig {
@@ -50,12 +39,15 @@ impl ProxyConfig {
     pub(crate) fn new(group: IpAddr) -> Self {
         Self {
             instance: DEFAULT_INSTANCE.to_owned(),
-            group,
-            port: PORT,
-            dev_in: None,
-            dev_out: None,
-            ttl: 1,
-            stats: None,
+            network: Network {
+                group,
+                port: PORT,
+                dev_in: None,
+                dev_out: None,
+                ttl: 1,
+                format: Format::default(),
+                stats: None,
+            },
         }
     }
 
@@ -64,7 +56,7 @@ impl ProxyConfig {
     /// # Errors
     /// [`ValueError::NotLocal4`], [`ValueError::NotInterface`].
     pub(crate) fn device(&self, text: &str) -> Result<Device, ValueError> {
-        match self.group {
+        match self.network.group {
             IpAddr::V4(_) => match text.parse() {
                 Ok(addr) => Ok(Device::Address(addr)),
                 Err(_) => Err(ValueError::NotLocal4(text.to_owned())),
@@ -82,7 +74,7 @@ impl ProxyConfig {
     /// The server of statistics, which exists once something is said about it.
     pub(crate) fn stats_server(&mut self) -> &mut SocketAddr {
         let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, STATS_PORT));
-        self.stats.get_or_insert(all)
+        self.network.stats.get_or_insert(all)
     }
 }
 
@@ -93,14 +85,15 @@ impl fmt::Display for ProxyConfig {
             Some(Device::Name(name)) => name.clone(),
             None => "(null)".to_owned(),
         };
+        let network = &self.network;
         writeln!(f, "Config:")?;
         writeln!(f, "  mod.instance: {}", self.instance)?;
-        writeln!(f, "  net.mcast.addr: {}", self.group)?;
-        writeln!(f, "  net.mcast.port: {}", self.port)?;
-        writeln!(f, "  net.dev.in: {}", device(&self.dev_in))?;
-        writeln!(f, "  net.dev.out: {}", device(&self.dev_out))?;
-        writeln!(f, "  net.ttl: {}", self.ttl)?;
-        match self.stats {
+        writeln!(f, "  net.mcast.addr: {}", network.group)?;
+        writeln!(f, "  net.mcast.port: {}", network.port)?;
+        writeln!(f, "  net.dev.in: {}", device(&network.dev_in))?;
+        writeln!(f, "  net.dev.out: {}", device(&network.dev_out))?;
+        writeln!(f, "  net.ttl: {}", network.ttl)?;
+        match network.stats {
             Some(stats) => writeln!(
                 f,
                 "  stats.addr: {}\n  stats.port: {}",
@@ -148,10 +141,82 @@ pub(crate) fn ttl(text: &str) -> Result<u8, ValueError> {
     Ok(u8::try_from(number).unwrap_or(u8::MAX))
 }
 
-/// Exchanges sessions.
+pub(crate) fn format(text: &str) -> Result<Format, ValueError> {
+    let found = Format::ALL.into_iter().find(|f| f.name() == text);
+    found.ok_or_else(|| ValueError::NotAFormat(text.to_owned()))
+}
+
+/// Has sessions exchanged until it is told to end, also when the daemon is started anew meanwhile.
+///
+/// # Errors
+/// It never began.
+//= jool#session-proxy
 pub(super) fn start(config: &ProxyConfig, out: &mut dyn Write) -> Result<(), RunError> {
     write!(out, "{config}")?;
-    Err(RunError::NoSynchronisation)
+    out.flush()?;
+    end_on_signals()?;
+    let name = &config.instance;
+    let request = Request {
+        version: VERSION,
+        flavour: Flavour::Nat64,
+        instance: name.clone(),
+        command: Command::SessionProxy {
+            network: config.network.clone(),
+        },
+    };
+    let mut begun = false;
+    let mut complaint = None;
+    loop {
+        let mut fresh = true;
+        let mut each = |reply: Reply| {
+            let Reply::Events(_) = reply else {
+                return Err(foreign());
+            };
+            if std::mem::take(&mut fresh) {
+                complaint = None;
+                begun = true;
+                say(
+                    "Note",
+                    &format!("exchanging the sessions of instance '{name}'; Ctrl-C ends it"),
+                );
+            }
+            Ok(())
+        };
+        let result = Client::connect().and_then(|mut client| client.call(&request, &mut each));
+        let error = result.err().unwrap_or(ClientError::Cut);
+        if !begun {
+            return Err(error.into());
+        }
+        // Once for each of the things that go wrong until the daemon is there again.
+        let text = error.to_string();
+        if complaint.as_ref() != Some(&text) {
+            say("Warning", &format!("{text}; trying again until it works"));
+            complaint = Some(text);
+        }
+        thread::sleep(TRY_AGAIN);
+    }
+}
+
+/// Makes the polite signals an end like any other: the daemon notices that nobody listens.
+fn end_on_signals() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let (mut interrupt, mut terminate) = {
+        let _context = runtime.enter();
+        let on = |kind| signal(kind);
+        (on(SignalKind::interrupt())?, on(SignalKind::terminate())?)
+    };
+    thread::Builder::new().spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        process::exit(0);
+    })?;
+    Ok(())
 }
 
 /// What `joold` takes.
@@ -220,6 +285,8 @@ fn from_files(
 const NETSOCKET: &str = "netsocket.json";
 const PORT: u16 = 6400;
 const STATS_PORT: u16 = 6401;
+
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

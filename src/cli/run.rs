@@ -26,8 +26,6 @@ pub(super) enum RunError {
     Output(#[from] io::Error),
     #[error("{0}")]
     NotReady(String),
-    #[error("session synchronisation is not available in this version")]
-    NoSynchronisation,
     /// There is nothing more to say, only an exit status to give.
     #[error("exit status {0}")]
     Said(u8),
@@ -44,7 +42,6 @@ impl RunError {
                 .and_then(|n| u8::try_from(n).ok())
                 .unwrap_or(EXIT_IO),
             Self::NotReady(_) => EXIT_NOT_READY,
-            Self::NoSynchronisation => EXIT_NOT_SUPPORTED,
             Self::Said(code) => *code,
         }
     }
@@ -128,7 +125,6 @@ impl Plan {
                 Invocation::Print(text) => out.write_all(text.as_bytes()).map_err(RunError::from),
                 Invocation::Bare { help, instance } => bare(who, help, instance.as_deref(), out),
                 Invocation::Proxy(config) => proxy::start(config, out),
-                Invocation::Advertise(_) => Err(RunError::NoSynchronisation),
                 Invocation::Call(call) => {
                     if let Some(warning) = &call.warning {
                         say("Warning", warning);
@@ -324,5 +320,3 @@ const BUFFER: usize = 64 << 10;
 /// EIO.
 const EXIT_IO: u8 = 5;
 const EXIT_NOT_READY: u8 = 1;
-/// EOPNOTSUPP.
-const EXIT_NOT_SUPPORTED: u8 = 95;

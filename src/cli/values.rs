@@ -42,6 +42,8 @@ pub(crate) enum ValueError {
         "'{0}' is not the name of an interface, and for a group of IPv6 that is what stands here"
     )]
     NotInterface(String),
+    #[error("'{0}' is not a format; use a (Jool before 4.1.12), b (4.1.12) or c (since 4.1.13)")]
+    NotAFormat(String),
     #[error("'{0}' is neither a port (1-65535) nor a service in /etc/services")]
     NotAService(String),
     #[error("an instance name cannot be empty; leave it out to mean 'default'")]
@@ -88,6 +90,7 @@ impl ValueError {
             | Self::NotMulticast(_)
             | Self::NotLocal4(_)
             | Self::NotInterface(_)
+            | Self::NotAFormat(_)
             | Self::NotAService(_)
             | Self::EmptyName
             | Self::LongName(..)

@@ -119,13 +119,7 @@ impl Gateway {
         {
             return Ok(());
         }
-        let name = &slot.name;
-        let removed = self.traffic.slots().iter().all(|s| s.id != slot.id);
-        Err(if removed {
-            failure(libc::ESRCH, format!("instance '{name}' was removed"))
-        } else {
-            failure(libc::ESHUTDOWN, "tylod was stopped")
-        })
+        Err(self.over(slot))
     }
 }
 

@@ -4,7 +4,8 @@
 //! ```text
 //!   kernel queues ─► worker ─┐                        ┌─► journal ─► writer thread ─► state.db
 //!   TUN device ────► worker ─┴─► Traffic ─► Instance ─┼─► outlets ─► followers of sessions
-//!                                  ▲                  └─► outlet ──► log thread ─► standard error
+//!                                  ▲                  ├─► outlet ──► log thread ─► standard error
+//!                  peers ─► sync ──┘                  └─► outlet ──► sync ─► peers
 //!   control socket ─► tokio ─► Gateway ─► rules, routes
 //! ```
 //!
@@ -43,6 +44,7 @@ mod news;
 mod outlet;
 mod portions;
 mod service;
+mod sync;
 mod traffic;
 
 /// NAT64, SIIT and MAP-T gateway: translates between IPv6 and IPv4.

@@ -71,7 +71,7 @@ pub(super) fn walk<P: Portions>(
 }
 
 /// Does something that makes packets wait, and then lets them go first for as long as it took.
-fn politely<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn politely<T>(work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
     // Whoever waits for a lock would not get it if we were to take it again at once.
@@ -199,7 +199,11 @@ impl Portions for Sessions<'_> {
 }
 
 /// Has a look at a table; packets wait.
-fn read<T>(slot: &Slot, protocol: Protocol, look: impl FnOnce(&Table) -> T) -> Result<T, Failure> {
+pub(super) fn read<T>(
+    slot: &Slot,
+    protocol: Protocol,
+    look: impl FnOnce(&Table) -> T,
+) -> Result<T, Failure> {
     let mut instance = slot.lock();
     Ok(look(stateful(&mut instance)?.table(protocol)))
 }

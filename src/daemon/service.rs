@@ -88,6 +88,8 @@ impl Service for Gateway {
                 walk(&Sessions(&slot, protocol, pool6), KEEP, each)
             }
             Command::SessionFollow { ends } => self.follow(&*slot()?, ends, reply),
+            Command::SessionProxy { network } => self.exchange(&*slot()?, network, reply),
+            Command::SessionAdvertise => self.advertise(&*slot()?),
             Command::StatsDisplay => {
                 let counters = slot()?.lock().counters();
                 // As with Jool, which counts this only where it has MAP-T.
@@ -173,6 +175,7 @@ impl Gateway {
                 framework: slot.framework,
                 queues: queues.map_err(|error| failure(libc::EIO, error.to_string()))?,
                 sessions: slot.lock().counters().get(Counter::Sessions),
+                sync: slot.sync.health(|| slot.lock().settings().ss_enabled),
             });
         }
         Ok(Health {

@@ -13,6 +13,7 @@ use super::clock;
 use super::follow::Followers;
 use super::log::{Log, Wanted};
 use super::news::News;
+use super::sync::Port;
 use crate::base::Tick;
 use crate::base::counters::Counter;
 use crate::base::host::Host;
@@ -33,6 +34,8 @@ pub(super) struct Slot {
     /// Which queues it has.
     pub(super) number: usize,
     pub(super) followers: Followers,
+    /// Where other gateways hear of its sessions.
+    pub(super) sync: Port,
     instance: Mutex<Instance>,
     complained: Mutex<Option<Instant>>,
 }
@@ -64,6 +67,7 @@ impl Slot {
             framework,
             number,
             followers: Followers::default(),
+            sync: Port::default(),
             instance: Mutex::new(instance),
             complained: Mutex::new(None),
         }
@@ -141,24 +145,35 @@ impl Traffic {
 
     /// Passes on what happened to the tables of a locked instance.
     pub(super) fn publish(&self, slot: &Slot, instance: &mut Instance) {
+        self.pass_on(slot, instance, false);
+    }
+
+    /// Passes on what packets did to the tables of a locked instance, of which peers hear as well.
+    /// They have clocks of their own, and know what they said themselves.
+    fn publish_packets(&self, slot: &Slot, instance: &mut Instance) {
+        self.pass_on(slot, instance, true);
+    }
+
+    fn pass_on(&self, slot: &Slot, instance: &mut Instance, to_peers: bool) {
         let mut changes = Vec::new();
         instance.drain_changes(&mut changes);
         if changes.is_empty() {
             return;
         }
-        self.tell(slot, instance.settings(), &changes);
+        self.tell(slot, instance.settings(), &changes, to_peers);
         self.store.journal(slot.id, changes);
     }
 
     /// Passes changes on to those who read along, if there are any.
-    fn tell(&self, slot: &Slot, settings: &Settings, changes: &[Change]) {
+    fn tell(&self, slot: &Slot, settings: &Settings, changes: &[Change], to_peers: bool) {
         let wanted = Wanted {
             bib: settings.logging_bib,
             sessions: settings.logging_session,
         };
         let logged = wanted.bib || wanted.sessions;
         let followed = slot.followers.count() > 0;
-        let Some(pool6) = settings.pool6.filter(|_| logged || followed) else {
+        let told = to_peers && settings.ss_enabled && slot.sync.is_open();
+        let Some(pool6) = settings.pool6.filter(|_| logged || followed || told) else {
             return;
         };
         let news = Arc::new(News {
@@ -168,6 +183,9 @@ impl Traffic {
         });
         if followed {
             slot.followers.tell(&news);
+        }
+        if told {
+            slot.sync.tell(&news);
         }
         if logged {
             self.log.take(&slot.name, wanted, &news);
@@ -179,18 +197,23 @@ impl Traffic {
         let mut instance = slot.lock();
         self.publish(slot, &mut instance);
         slot.followers.close();
+        slot.sync.close();
         let settings = instance.settings();
         if settings.logging_bib || settings.logging_session {
             let snapshot = instance.nat64().map(Nat64::snapshot).unwrap_or_default();
-            self.tell(slot, settings, &ends(&snapshot));
+            self.tell(slot, settings, &ends(&snapshot), false);
         }
     }
 
-    /// Ends all following; true when there was any.
+    /// Ends all following and all exchange with peers; true when there was any.
     pub(super) fn hang_up(&self) -> bool {
         let slots = self.slots();
-        let any = slots.iter().any(|slot| slot.followers.count() > 0);
-        slots.iter().for_each(|slot| slot.followers.close());
+        let listens = |slot: &Arc<Slot>| slot.followers.count() > 0 || slot.sync.is_open();
+        let any = slots.iter().any(listens);
+        for slot in slots.iter() {
+            slot.followers.close();
+            slot.sync.close();
+        }
         any
     }
 
@@ -256,7 +279,7 @@ impl Traffic {
                     *verdict = handle(&self.host, &mut instance, now, packet, out);
                 }
             }
-            self.publish(slot, &mut instance);
+            self.publish_packets(slot, &mut instance);
         }
     }
 
@@ -330,7 +353,7 @@ impl Handler for Traffic {
             }
         }
         drop(host);
-        self.publish(slot, &mut instance);
+        self.publish_packets(slot, &mut instance);
         if let Some(mark) = instance.sessions_mut().and_then(Nat64::take_exhausted) {
             slot.warn_exhausted(mark);
         }

@@ -13,6 +13,7 @@ use crate::base::{Protocol, Tick};
 use crate::map::{Mapt, Siit};
 use crate::model::settings::Settings;
 use crate::model::{Flavour, Stray};
+use crate::nat64::merge::{ForeignSession, Merged, Order};
 use crate::nat64::{Change, Nat64};
 use crate::wire::output::Output;
 use crate::wire::{Refusal, Verdict};
@@ -298,6 +299,18 @@ impl Instance {
             (Translator::Siit(stateless), _) => stateless.four(&env, packet, out),
             (Translator::Mapt(mapping), Some(6)) => mapping.six(&env, packet, out),
             (Translator::Mapt(mapping), _) => mapping.four(&env, packet, out),
+        }
+    }
+
+    /// Takes a session from a peer; `None` where there is no state to have any.
+    pub fn merge(&mut self, now: Tick, foreign: &ForeignSession, order: Order) -> Option<Merged> {
+        let now = self.clock(now);
+        match &mut self.translator {
+            Translator::Nat64(stateful) => {
+                let nat64 = &mut stateful.nat64;
+                Some(nat64.merge_session(now, &self.settings, foreign, order))
+            }
+            Translator::Siit(_) => None,
         }
     }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mapt::MapRule;
 use super::settings::{Settings, Value};
+use super::sync::{Network, SyncHealth};
 use super::{
     BibEntry, BibRow, EamRow, Flavour, Framework, InstanceRow, Pool4Entry, Pool4Row, PortRange,
     SessionRow, Stray, Translation,
@@ -103,6 +104,13 @@ pub enum Command {
         /// With the ends of sessions.
         ends: bool,
     },
+    /// Exchanges sessions with other gateways for as long as somebody listens. Answered by empty
+    /// [`Reply::Events`]: the first when it begins, and then one a second at least.
+    SessionProxy {
+        network: Network,
+    },
+    /// Tells other gateways of all sessions; they are on their way when it is answered.
+    SessionAdvertise,
     /// Answered by [`Reply::Eamt`], rows in display order.
     EamtDisplay,
     EamtAdd {
@@ -371,6 +379,9 @@ pub struct InstanceHealth {
     /// First queue number and how many there are.
     pub queues: (u16, u16),
     pub sessions: u64,
+    /// There while its sessions are exchanged with other gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncHealth>,
 }
 
 #[cfg(test)]

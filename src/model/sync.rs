@@ -58,6 +58,20 @@ pub enum Device {
     Name(String),
 }
 
+/// The exchange of sessions, for a monitoring system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncHealth {
+    pub group: IpAddr,
+    pub port: u16,
+    pub format: Format,
+    /// Whether `ss-enabled` lets sessions be exchanged at all.
+    pub enabled: bool,
+    /// Whether all sessions are being told.
+    pub advertising: bool,
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
 /// What went over the network since the exchange began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -86,4 +100,25 @@ pub struct Traffic {
     pub lost_out: u64,
     /// Changes of sessions that were not told, because they came too fast.
     pub untold: u64,
+}
+
+impl Traffic {
+    /// Adds up.
+    pub const fn add(&mut self, more: &Self) {
+        self.datagrams_in += more.datagrams_in;
+        self.bytes_in += more.bytes_in;
+        self.datagrams_out += more.datagrams_out;
+        self.bytes_out += more.bytes_out;
+        self.sessions_in += more.sessions_in;
+        self.sessions_out += more.sessions_out;
+        self.merged += more.merged;
+        self.duplicates += more.duplicates;
+        self.unchanged += more.unchanged;
+        self.collisions += more.collisions;
+        self.refused += more.refused;
+        self.malformed += more.malformed;
+        self.lost_in += more.lost_in;
+        self.lost_out += more.lost_out;
+        self.untold += more.untold;
+    }
 }

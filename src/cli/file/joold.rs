@@ -8,13 +8,14 @@ use crate::model::DEFAULT_INSTANCE;
 
 /// Reads what `netsocket.json` says.
 pub(super) fn netsocket(root: Node<'_>) -> Result<ProxyConfig, Fault<'_>> {
-    let [group, port, dev_in, dev_out, reuse, ttl] = root.members([
+    let [group, port, dev_in, dev_out, reuse, ttl, format] = root.members([
         "multicast address",
         "multicast port",
         "in interface",
         "out interface",
         "reuseaddr",
         "ttl",
+        "format",
     ])?;
     let group = root.must("multicast address", group)?;
     let mut config = ProxyConfig::new(group.judge(proxy::group(&group.text()?))?);
@@ -25,13 +26,13 @@ pub(super) fn netsocket(root: Node<'_>) -> Result<ProxyConfig, Fault<'_>> {
         } else {
             node.number(u16::MAX.into())?.to_string()
         };
-        config.port = node.judge(proxy::port(&text, "udp"))?;
+        config.network.port = node.judge(proxy::port(&text, "udp"))?;
     }
     if let Some(node) = dev_in {
-        config.dev_in = Some(node.judge(config.device(&node.text()?))?);
+        config.network.dev_in = Some(node.judge(config.device(&node.text()?))?);
     }
     if let Some(node) = dev_out {
-        config.dev_out = Some(node.judge(config.device(&node.text()?))?);
+        config.network.dev_out = Some(node.judge(config.device(&node.text()?))?);
     }
     if let Some(node) = reuse {
         // The address is always shared.
@@ -39,7 +40,10 @@ pub(super) fn netsocket(root: Node<'_>) -> Result<ProxyConfig, Fault<'_>> {
     }
     if let Some(node) = ttl {
         let number = node.number(u8::MAX.into())?;
-        config.ttl = node.judge(proxy::ttl(&number.to_string()))?;
+        config.network.ttl = node.judge(proxy::ttl(&number.to_string()))?;
+    }
+    if let Some(node) = format {
+        config.network.format = node.judge(proxy::format(&node.text()?))?;
     }
     Ok(config)
 }

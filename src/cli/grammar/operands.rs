@@ -94,10 +94,7 @@ impl Operands {
                 (command, Output::Follow(Form { events, json }))
             }
             Action::SessionProxy => return Ok(Invocation::Proxy(Box::new(self.proxy()?))),
-            Action::SessionAdvertise => {
-                let instance = instance.unwrap_or_else(|| DEFAULT_INSTANCE.to_owned());
-                return Ok(Invocation::Advertise(instance));
-            }
+            Action::SessionAdvertise => (Command::SessionAdvertise, Output::Nothing),
             Action::AddressQuery => {
                 let verbose = self.flag("verbose");
                 let table = self.table(Table::Translation { verbose });
@@ -396,16 +393,19 @@ impl Operands {
             config.instance.clone_from(name);
         }
         if let Some(text) = self.option("net.mcast.port") {
-            config.port = checked("net.mcast.port", proxy::port(text, "udp"))?;
+            config.network.port = checked("net.mcast.port", proxy::port(text, "udp"))?;
         }
         if let Some(text) = self.option("net.dev.in") {
-            config.dev_in = Some(checked("net.dev.in", config.device(text))?);
+            config.network.dev_in = Some(checked("net.dev.in", config.device(text))?);
         }
         if let Some(text) = self.option("net.dev.out") {
-            config.dev_out = Some(checked("net.dev.out", config.device(text))?);
+            config.network.dev_out = Some(checked("net.dev.out", config.device(text))?);
         }
         if let Some(text) = self.option("net.ttl") {
-            config.ttl = checked("net.ttl", proxy::ttl(text))?;
+            config.network.ttl = checked("net.ttl", proxy::ttl(text))?;
+        }
+        if let Some(text) = self.option("net.format") {
+            config.network.format = checked("net.format", proxy::format(text))?;
         }
         if let Some(text) = self.option("stats.address") {
             let address = checked("stats.address", values::address(text))?;

@@ -20,35 +20,42 @@ fn config(line: &str) -> ProxyConfig {
 #[test]
 fn options_become_a_configuration() {
     let defaults = config("session proxy 233.252.0.64");
+    let network = Network {
+        group: "233.252.0.64".parse().unwrap(),
+        port: 6400,
+        dev_in: None,
+        dev_out: None,
+        ttl: 1,
+        format: Format::C,
+        stats: None,
+    };
     assert_eq!(
         defaults,
         ProxyConfig {
             instance: "default".to_owned(),
-            group: "233.252.0.64".parse().unwrap(),
-            port: 6400,
-            dev_in: None,
-            dev_out: None,
-            ttl: 1,
-            stats: None,
+            network,
         }
     );
     let full = "-i x session proxy ff01::1 ff08::db8:64:64 -p 7000 -i eth0 -o eth1 -t 5 \
-                --stats.address=192.0.2.1 --stats.port 80";
+                --net.format a --stats.address=192.0.2.1 --stats.port 80";
     assert_eq!(
         config(full),
         ProxyConfig {
             instance: "x".to_owned(),
-            group: "ff08::db8:64:64".parse().unwrap(),
-            port: 7000,
-            dev_in: Some(Device::Name("eth0".to_owned())),
-            dev_out: Some(Device::Name("eth1".to_owned())),
-            ttl: 5,
-            stats: Some("192.0.2.1:80".parse().unwrap()),
+            network: Network {
+                group: "ff08::db8:64:64".parse().unwrap(),
+                port: 7000,
+                dev_in: Some(Device::Name("eth0".to_owned())),
+                dev_out: Some(Device::Name("eth1".to_owned())),
+                ttl: 5,
+                format: Format::A,
+                stats: Some("192.0.2.1:80".parse().unwrap()),
+            },
         }
     );
     let long =
         "session proxy --net.mcast.port=7000 --net.dev.in=192.0.2.1 --net.ttl=0 233.252.0.64";
-    let long = config(long);
+    let long = config(long).network;
     assert_eq!(
         long.dev_in,
         Some(Device::Address("192.0.2.1".parse().unwrap()))
@@ -58,7 +65,9 @@ fn options_become_a_configuration() {
         ("--stats.address ::1", "[::1]:6401"),
         ("--stats.port 81", "[::]:81"),
     ] {
-        let stats = config(&format!("session proxy 233.252.0.64 {option}")).stats;
+        let stats = config(&format!("session proxy 233.252.0.64 {option}"))
+            .network
+            .stats;
         assert_eq!(stats, Some(expected.parse().unwrap()));
     }
 }
@@ -91,6 +100,7 @@ fn nonsense_is_refused() {
             64,
             "--net.mcast.addr",
         ),
+        ("session proxy ff08::1 --net.format d", 234, "'d'"),
         ("session advertise now", 64, "'now'"),
         ("joold", 234, "advertise"),
     ] {
@@ -103,8 +113,12 @@ fn nonsense_is_refused() {
 #[test]
 fn advertisements_have_an_old_place() {
     for line in ["session advertise", "joold advertise", "joold a"] {
-        let expected = Invocation::Advertise("x".to_owned());
-        assert_eq!(read(&format!("-i x {line}")).unwrap(), expected, "{line}");
+        let Ok(Invocation::Call(call)) = read(&format!("-i x {line}")) else {
+            panic!("{line}");
+        };
+        let request = call.request;
+        assert_eq!(request.command, Command::SessionAdvertise, "{line}");
+        assert_eq!(request.instance, "x");
     }
     assert_eq!(read("jool advertise").unwrap_err().code(), 234);
     assert_eq!(read("joo advertise").unwrap_err().code(), 234, "hidden");
@@ -129,7 +143,7 @@ fn a_configuration_is_printed_as_scripts_know_it() {
          net.dev.in: (null)\n  net.dev.out: (null)\n  net.ttl: 1\n  stats.addr: (null)\n  \
          stats.port: (null)\n"
     );
-    config.dev_in = Some(Device::Name("eth0".to_owned()));
+    config.network.dev_in = Some(Device::Name("eth0".to_owned()));
     config.stats_server().set_port(7);
     let text = config.to_string();
     assert!(text.contains("net.dev.in: eth0\n"), "{text}");
@@ -159,23 +173,23 @@ fn files(net: &str, module: &str, stats: Option<&str>) -> Result<ProxyConfig, Gr
 fn the_files_of_joold_are_read() {
     let net = r#"{ "Multicast Address": "233.252.0.64", "multicast port": "6400",
                    "in interface": "192.0.2.1", "out interface": "192.0.2.2",
-                   "reuseaddr": 1, "ttl": 3, "comment": 5 }"#;
+                   "reuseaddr": 1, "ttl": 3, "format": "b", "comment": 5 }"#;
     let config = files(net, r#"{ "instance": "x" }"#, Some("99")).unwrap();
-    assert_eq!((config.instance.as_str(), config.ttl), ("x", 3));
+    assert_eq!(config.instance, "x");
+    let network = config.network;
+    assert_eq!((network.ttl, network.format), (3, Format::B));
     assert_eq!(
-        config.dev_out,
+        network.dev_out,
         Some(Device::Address("192.0.2.2".parse().unwrap()))
     );
-    assert_eq!(config.stats, Some("[::]:99".parse().unwrap()));
+    assert_eq!(network.stats, Some("[::]:99".parse().unwrap()));
     let short = files(
         r#"{ "multicast address": "ff08::1", "multicast port": 7 }"#,
         "{}",
         None,
     );
-    let expected = ProxyConfig {
-        port: 7,
-        ..ProxyConfig::new("ff08::1".parse().unwrap())
-    };
+    let mut expected = ProxyConfig::new("ff08::1".parse().unwrap());
+    expected.network.port = 7;
     assert_eq!(short.unwrap(), expected);
     for (net, module, stats, mention) in [
         ("{}", "{}", None, "'multicast address' is missing"),

@@ -69,8 +69,9 @@ fn ask(words: &[OsString], out: &mut dyn Write) -> Result<(), RunError> {
                 let message = "this command is not about one instance that is there".to_owned();
                 return Err(usage("all", message));
             }
-            Ok(Invocation::Proxy(_) | Invocation::Advertise(_)) => {
-                return Err(RunError::NoSynchronisation);
+            Ok(Invocation::Proxy(_)) => {
+                let message = "this command serves one instance until it is ended".to_owned();
+                return Err(usage("all", message));
             }
             Ok(Invocation::Call(_)) => who.push(candidate),
             Err(error @ GrammarError::Word(_)) => complaint = complaint.or(Some(error)),

@@ -19,9 +19,9 @@ mod completion;
 mod diff;
 mod export;
 mod man;
+mod mapt;
 mod upgrade;
 mod who;
-mod mapt;
 
 /// The words behind the name of a verb, which is the first of them.
 type Args<'a> = &'a mut dyn Iterator<Item = OsString>;

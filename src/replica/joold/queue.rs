@@ -98,6 +98,11 @@ impl Limits {
             asap: settings.ss_flush_asap,
         }
     }
+
+    /// Sessions of a datagram.
+    pub const fn batch(&self) -> usize {
+        self.batch
+    }
 }
 
 impl Decision {
