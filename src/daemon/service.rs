@@ -169,13 +169,18 @@ impl Gateway {
         let mut instances = Vec::new();
         for slot in slots.iter() {
             let queues = self.dataplane.queues(slot.number);
+            let (sessions, enabled) = {
+                let instance = slot.lock();
+                let sessions = instance.counters().get(Counter::Sessions);
+                (sessions, instance.settings().ss_enabled)
+            };
             instances.push(InstanceHealth {
                 flavour: slot.flavour,
                 name: slot.name.clone(),
                 framework: slot.framework,
                 queues: queues.map_err(|error| failure(libc::EIO, error.to_string()))?,
-                sessions: slot.lock().counters().get(Counter::Sessions),
-                sync: slot.sync.health(|| slot.lock().settings().ss_enabled),
+                sessions,
+                sync: slot.sync.health(enabled),
             });
         }
         Ok(Health {

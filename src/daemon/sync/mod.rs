@@ -82,14 +82,14 @@ impl Port {
     }
 
     /// How the exchange goes, if there is one.
-    pub(super) fn health(&self, enabled: impl FnOnce() -> bool) -> Option<SyncHealth> {
+    pub(super) fn health(&self, enabled: bool) -> Option<SyncHealth> {
         let talk = Arc::clone(&self.state().talk.as_ref()?.1);
         let (network, traffic) = (&talk.network, *talk.counts());
         Some(SyncHealth {
             group: network.group,
             port: network.port,
             format: network.format,
-            enabled: enabled(),
+            enabled,
             advertising: talk.advertising.load(Ordering::Relaxed),
             traffic,
         })

@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Sourced after lib.sh: gateways that share their sessions, as in Jool's tutorial.
+#
+#   n6 --(IPv6)-- J, K, L --(IPv4)-- n4        each gateway: eth0 IPv6, eth1 IPv4, eth2 "sync"
+#
+#   n6 2001:db8::8   J 2001:db8::4, 192.0.2.4, 2001:db8:ff08::4, 10.0.0.4   n4 192.0.2.8
+#                    K ...5, L ...6; whoever is active has 2001:db8::1 and 192.0.2.1 as well
+
+declare -A NODE_NUMBER=([j]=4 [k]=5 [l]=6) NODE_PID=() PROXY_PID=()
+# shellcheck disable=SC2034 # used by scripts
+N4=64:ff9b::192.0.2.8
+GROUP6=ff08::db8:64:64
+# shellcheck disable=SC2034 # used by scripts
+GROUP4=233.252.0.64
+
+cluster_up() { # NODE...
+	local bridge node n
+	add_namespace net
+	for bridge in v6 v4 sync; do
+		# Without a querier, snooping would forget who is in a group.
+		ip -n "$PREFIX-net" link add "$bridge" type bridge mcast_snooping 0
+		ip -n "$PREFIX-net" link set "$bridge" up
+	done
+	add_namespace n6
+	plug n6 eth0 v6
+	ip -n "$PREFIX-n6" addr add 2001:db8::8/96 dev eth0 nodad
+	ip -n "$PREFIX-n6" -6 route add 64:ff9b::/96 via 2001:db8::1
+	add_namespace n4
+	plug n4 eth0 v4
+	ip -n "$PREFIX-n4" addr add 192.0.2.8/24 dev eth0
+	for node; do
+		n=${NODE_NUMBER[$node]}
+		add_namespace "$node"
+		plug "$node" eth0 v6
+		plug "$node" eth1 v4
+		plug "$node" eth2 sync
+		ip -n "$PREFIX-$node" addr add 2001:db8::$n/96 dev eth0 nodad
+		ip -n "$PREFIX-$node" addr add 192.0.2.$n/24 dev eth1
+		ip -n "$PREFIX-$node" addr add 2001:db8:ff08::$n/96 dev eth2 nodad
+		ip -n "$PREFIX-$node" addr add 10.0.0.$n/24 dev eth2
+		in_ns "$node" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0
+	done
+}
+
+plug() { # NAMESPACE DEVICE BRIDGE
+	ip link add "$2" netns "$PREFIX-$1" type veth peer name "$1-$2" netns "$PREFIX-net"
+	ip -n "$PREFIX-net" link set "$1-$2" master "$3" up
+	ip -n "$PREFIX-$1" link set "$2" up
+}
+
+# Gives the virtual addresses to a node, as keepalived would.
+activate() { # NODE
+	local node
+	for node in "${!NODE_NUMBER[@]}"; do
+		ip -n "$PREFIX-$node" addr del 2001:db8::1/96 dev eth0 2>/dev/null || true
+		ip -n "$PREFIX-$node" addr del 192.0.2.1/24 dev eth1 2>/dev/null || true
+	done
+	ip -n "$PREFIX-$1" addr add 2001:db8::1/96 dev eth0 nodad
+	ip -n "$PREFIX-$1" addr add 192.0.2.1/24 dev eth1
+	ip -n "$PREFIX-n6" neigh flush all
+	ip -n "$PREFIX-n4" neigh flush all
+}
+
+node_start() { # NODE [OPTION...]
+	local node=$1 log
+	shift
+	STARTS=$((STARTS + 1))
+	log=$WORK/daemon.$STARTS.log
+	spawn "$node" "$BIN/tylod" --state-dir "$WORK/state-$node" "$@" 2>"$log" >&2
+	NODE_PID[$node]=$SPAWNED
+	within 15 grep -q ready "$log"
+}
+
+node_kill() { # NODE
+	kill -KILL "${NODE_PID[$1]}"
+	wait "${NODE_PID[$1]}" 2>/dev/null || true
+}
+
+node() { # NODE ARGUMENT of jool...
+	local node=$1
+	shift
+	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/jool" "$@"
+}
+
+# The modern form of the tutorial.
+node_configure() { # NODE
+	node "$1" instance add --netfilter --pool6 64:ff9b::/96 &&
+		node "$1" pool4 add --tcp 192.0.2.1 61001-65535 &&
+		node "$1" pool4 add --udp 192.0.2.1 61001-65535 &&
+		node "$1" pool4 add --icmp 192.0.2.1 0-65535 &&
+		node "$1" global update ss-enabled true
+}
+
+# Runs 'session proxy' or another program that exchanges sessions; what it says is in $WORK/proxy.NODE.
+proxy_start() { # NODE COMMAND...
+	local node=$1
+	shift
+	spawn "$node" "$@" >"$WORK/proxy.$node" 2>&1
+	PROXY_PID[$node]=$SPAWNED
+	within 5 grep -q "exchanging the sessions of instance" "$WORK/proxy.$node"
+}
+
+proxy6() { # NODE [OPTION...]
+	local node=$1
+	shift
+	proxy_start "$node" "$BIN/jool" session proxy --net.mcast.port=6464 --net.dev.in=eth2 \
+		--net.dev.out=eth2 "$@" $GROUP6
+}
+
+# Sessions without the time they have left.
+sessions() { # NODE PROTOCOL
+	node "$1" session display "--$2" --numeric --csv --no-headers | cut -d , -f 1-9,11
+}
+
+count() { node "$1" session display "--$2" --numeric --count; } # NODE PROTOCOL
+
+counter() { # NODE NAME: of the exchange, from health
+	in_ns "$1" "$BIN/tylo" health --json | jq ".instances[0].sync.$2"
+}
+
+same_sessions() { # NODE NODE PROTOCOL
+	local one two
+	one=$(sessions "$1" "$3") && two=$(sessions "$2" "$3") && [ -n "$one" ] && equal "$two" "$one"
+}
