@@ -370,17 +370,37 @@ fn pages_and_completion_are_made() {
 //= jool#session-proxy
 //= type=test
 #[test]
-fn synchronisation_is_checked_but_not_there() {
-    for words in [
-        &["jool", "session", "proxy", "ff08::db8:64:64"][..],
-        &["jool", "session", "advertise"],
-        &["jool", "joold", "advertise"],
-        &["jool", "--joold", "--advertise"],
-    ] {
-        let out = program(words[0]).args(&words[1..]).output().unwrap();
-        assert_eq!(out.status.code(), Some(95), "{out:?}");
-        assert!(text(&out.stderr).contains("is not available in this version"));
+fn synchronisation_needs_a_daemon_an_instance_and_the_switch() {
+    let Some(mut lab) = Lab::new("sync") else {
+        return;
+    };
+    let advertise = [
+        "jool session advertise",
+        "jool joold advertise",
+        "jool --joold --advertise",
+    ];
+    let fails = |lab: &Lab, line: &str, code, mention| {
+        let out = lab.jool(line, false);
+        assert_eq!(out.status.code(), Some(code), "{line}: {out:?}");
+        assert!(text(&out.stderr).contains(mention), "{line}: {out:?}");
+    };
+    let proxy = "jool session proxy ff08::db8:64:64";
+    for line in advertise.into_iter().chain([proxy]) {
+        fails(&lab, line, 253, "no tylod runs");
     }
+    lab.start();
+    for line in advertise.into_iter().chain([proxy]) {
+        fails(&lab, line, 3, "no instance 'default'");
+    }
+    lab.must("jool instance add --pool6 64:ff9b::/96");
+    for line in advertise {
+        fails(&lab, line, 22, "'jool global update ss-enabled true'");
+    }
+    lab.must("jool global update ss-enabled true");
+    for line in advertise {
+        fails(&lab, line, 107, "run 'jool session proxy' first");
+    }
+    fails(&lab, "jool session proxy --net.dev.in no0 ff08::1", 19, "'no0'");
     let out = program("joold").arg("/nonexistent").output().unwrap();
     assert_eq!(out.status.code(), Some(2), "{out:?}");
     assert!(text(&out.stderr).starts_with("Warning: "), "{out:?}");
