@@ -67,6 +67,8 @@ scripts! {
     n90_native_in_guest: "90-native.sh", 400;
     n92_siit_native_in_guest: "92-siit-native.sh", 400;
     n93_rules_native_in_guest: "93-rules-native.sh", 400;
+    // The first time, modules are built.
+    n94_joold_mixed_in_guest: "94-joold-mixed.sh", 900;
 }
 
 #[test]
