@@ -16,6 +16,8 @@ use crate::model::sync::{Device, Network};
 pub enum SocketError {
     #[error("there is no interface '{0}'; see 'ip link'")]
     NoInterface(String),
+    #[error("the interface '{0}' is another one now, or gone")]
+    Replaced(String),
     #[error("no interface has the address '{0}'; see 'ip address'")]
     NoAddress(Ipv4Addr),
     #[error("'{0:?}' does not name an interface for a group of this family")]
@@ -31,6 +33,8 @@ pub enum SocketError {
 pub struct Socket {
     socket: UdpSocket,
     group: SocketAddr,
+    /// The interfaces that it was told to use, and their numbers.
+    devices: Vec<(String, u32)>,
     inode: u64,
 }
 
@@ -59,6 +63,7 @@ impl Socket {
         socket
             .set_reuse_address(true)
             .map_err(set("share the port"))?;
+        let mut devices = Vec::new();
         let group = match network.group {
             IpAddr::V4(group) => {
                 let own = |device: &Option<Device>| match device {
@@ -90,10 +95,14 @@ impl Socket {
                 SocketAddr::new(network.group, network.port)
             }
             IpAddr::V6(group) => {
-                let number = |device: &Option<Device>| match device {
+                let mut number = |device: &Option<Device>| match device {
                     None => Ok(0),
-                    Some(Device::Name(name)) => netdevice::name_to_index(&socket, name)
-                        .map_err(|_| SocketError::NoInterface(name.clone())),
+                    Some(Device::Name(name)) => {
+                        let number = netdevice::name_to_index(&socket, name);
+                        let number = number.map_err(|_| SocketError::NoInterface(name.clone()))?;
+                        devices.push((name.clone(), number));
+                        Ok(number)
+                    }
                     Some(other @ Device::Address(_)) => Err(SocketError::Family(other.clone())),
                 };
                 let (dev_in, dev_out) = (number(&network.dev_in)?, number(&network.dev_out)?);
@@ -128,6 +137,7 @@ impl Socket {
         Ok(Self {
             socket: socket.into(),
             group,
+            devices,
             inode: status.st_ino,
         })
     }
@@ -159,6 +169,21 @@ impl Socket {
     /// The datagram did not get away; others may.
     pub fn send(&self, datagram: &[u8]) -> io::Result<()> {
         self.socket.send_to(datagram, self.group).map(drop)
+    }
+
+    /// Whether its interfaces are those that it joined by: the memberships of one that is made
+    /// anew under the same name are gone.
+    ///
+    /// # Errors
+    /// [`SocketError::Replaced`].
+    pub fn check(&self) -> Result<(), SocketError> {
+        let same = |(name, number): &&(String, u32)| {
+            netdevice::name_to_index(&self.socket, name) == Ok(*number)
+        };
+        match self.devices.iter().find(|device| !same(device)) {
+            Some((name, _)) => Err(SocketError::Replaced(name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// How many datagrams came while there was no room for them.

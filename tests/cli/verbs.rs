@@ -400,7 +400,12 @@ fn synchronisation_needs_a_daemon_an_instance_and_the_switch() {
     for line in advertise {
         fails(&lab, line, 107, "run 'jool session proxy' first");
     }
-    fails(&lab, "jool session proxy --net.dev.in no0 ff08::1", 19, "'no0'");
+    fails(
+        &lab,
+        "jool session proxy --net.dev.in no0 ff08::1",
+        19,
+        "'no0'",
+    );
     let out = program("joold").arg("/nonexistent").output().unwrap();
     assert_eq!(out.status.code(), Some(2), "{out:?}");
     assert!(text(&out.stderr).starts_with("Warning: "), "{out:?}");

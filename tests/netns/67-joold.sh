@@ -145,6 +145,12 @@ check "so does SIGINT" exit_status 0 "${PROXY_PID[l]}"
 no_exchange() { equal "$(counter l group)" null; }
 check "the daemon notices" within 5 no_exchange
 must "once more" proxy6 l
+ip -n "$PREFIX-l" link del eth2
+check "an interface that goes" within 5 grep -q "'eth2' is another one now, or gone; trying again" "$WORK/proxy.l"
+check "is named once" equal "$(sleep 2.5; grep -c "there is no interface 'eth2'" "$WORK/proxy.l")" 1
+plug l eth2 sync
+check "when it comes back, the exchange does" within 5 eval \
+	"[ \$(grep -c 'exchanging the sessions' '$WORK/proxy.l') = 2 ]"
 started=$EPOCHSECONDS
 check "a stop of the daemon does not wait for a proxy" end "${NODE_PID[l]}"
 check "at once" between $((EPOCHSECONDS - started)) 0 2

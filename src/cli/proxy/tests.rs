@@ -157,7 +157,7 @@ fn a_configuration_is_printed_as_scripts_know_it() {
 fn files(net: &str, module: &str, stats: Option<&str>) -> Result<ProxyConfig, GrammarError> {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("tylo-joold-{}-{n}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("tylo-joold-{}-{n}", process::id()));
     std::fs::create_dir(&folder).unwrap();
     let (a, b) = (folder.join("net.json"), folder.join("mod.json"));
     std::fs::write(&a, net).unwrap();

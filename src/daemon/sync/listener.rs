@@ -82,7 +82,7 @@ impl<'a> Listener<'a> {
     }
 
     /// Reads a datagram.
-    fn take(&mut self, from: std::net::SocketAddr, datagram: &[u8]) {
+    pub(super) fn take(&mut self, from: std::net::SocketAddr, datagram: &[u8]) {
         self.datagrams += 1;
         let mut counts = Counts {
             datagrams_in: 1,
@@ -116,7 +116,7 @@ impl<'a> Listener<'a> {
     }
 
     /// Merges what was heard.
-    fn merge(&mut self) {
+    pub(super) fn merge(&mut self) {
         if self.datagrams == 0 {
             return;
         }

@@ -223,6 +223,7 @@ impl Gateway {
         match heard {
             Ok(speaker::End::NobodyListens) => Ok(()),
             Ok(speaker::End::NothingLeft) => Err(self.over(slot)),
+            Ok(speaker::End::Cut(error)) => Err(unreachable(error)),
             Err(error) => Err(failure(
                 libc::EAGAIN,
                 format!("there can be no more threads: {error}"),
@@ -289,7 +290,7 @@ fn is_told(change: &Change) -> bool {
 
 fn unreachable(error: SocketError) -> Failure {
     let code = match error {
-        SocketError::NoInterface(_) => libc::ENODEV,
+        SocketError::NoInterface(_) | SocketError::Replaced(_) => libc::ENODEV,
         SocketError::NoAddress(_) => libc::EADDRNOTAVAIL,
         SocketError::Family(_) => libc::EINVAL,
         SocketError::Join(..) | SocketError::Other(..) => libc::EIO,

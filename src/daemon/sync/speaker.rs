@@ -20,14 +20,17 @@ use crate::nat64::Change;
 use crate::replica::Socket;
 use crate::replica::joold::queue::{Limits, Queue, Told};
 use crate::replica::joold::wire;
+use crate::replica::socket::SocketError;
 
 /// Why it fell silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum End {
     /// The command that wanted the exchange is gone.
     NobodyListens,
     /// The instance or the daemon is about to go.
     NothingLeft,
+    /// The group cannot be reached any more.
+    Cut(SocketError),
 }
 
 pub(super) struct Speaker<'a> {
@@ -81,6 +84,9 @@ impl<'a> Speaker<'a> {
                     return End::NobodyListens;
                 }
                 self.settle();
+                if let Err(error) = self.socket.check() {
+                    return End::Cut(error);
+                }
             }
             self.advertise(scope);
             match inlet.next(self.patience()) {
