@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, netdevice, recvfrom, sockopt};
+use rustix::net::{RecvFlags, Shutdown, netdevice, recvfrom, shutdown, sockopt};
 use socket2::{Domain, Protocol, Type};
 
 use crate::model::sync::{Device, Network};
@@ -171,6 +171,12 @@ impl Socket {
         self.socket.send_to(datagram, self.group).map(drop)
     }
 
+    /// Makes [`Socket::wait`] return, now and from now on.
+    pub fn close(&self) {
+        // Linux complains that the socket is not connected, and does it.
+        let _ = shutdown(&self.socket, Shutdown::Both);
+    }
+
     /// Whether its interfaces are those that it joined by: the memberships of one that is made
     /// anew under the same name are gone.
     ///
@@ -255,6 +261,20 @@ mod tests {
         assert!(absent.contains("'192.0.2.99'"), "{absent}");
         let foreign = error("ff08::1", Device::Address([127, 0, 0, 1].into()));
         assert!(foreign.contains("127.0.0.1"), "{foreign}");
+    }
+
+    #[test]
+    fn whoever_waits_is_woken() {
+        let socket = Socket::join(&network("233.252.0.64", None));
+        // A host without any route has no interface for it.
+        let Ok(socket) = socket else { return };
+        socket.socket.set_read_timeout(None).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| socket.wait(&mut [0; 9]).is_ok());
+            std::thread::sleep(Duration::from_millis(10));
+            socket.close();
+            assert!(waiting.join().unwrap());
+        });
     }
 
     #[test]

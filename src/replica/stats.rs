@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::net::{Shutdown, shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::model::sync::Traffic;
@@ -36,12 +37,22 @@ impl Server {
         open().map(Self).map_err(|error| ServerError(at, error))
     }
 
+    /// Makes [`Server::serve`] look whether it shall stop.
+    pub fn wake(&self) {
+        // Linux complains that the socket is not connected, and does it.
+        let _ = shutdown(&self.0, Shutdown::Both);
+    }
+
     /// Answers until it is told to stop.
     pub fn serve(&self, stop: &AtomicBool, traffic: impl Fn() -> Traffic) {
         let mut question = [0];
-        while !stop.load(Ordering::Relaxed) {
+        loop {
             // What is longer is cut off; an error concerns an answer that nobody took.
-            if let Ok((_, from)) = self.0.recv_from(&mut question) {
+            let asked = self.0.recv_from(&mut question);
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Ok((_, from)) = asked {
                 let _ = self.0.send_to(answer(&traffic()).as_bytes(), from);
             }
         }
@@ -97,6 +108,7 @@ mod tests {
                 );
             }
             stop.store(true, Ordering::Relaxed);
+            server.wake();
         });
         let taken = server.0.local_addr().unwrap();
         let error = Server::bind(taken).unwrap_err().to_string();

@@ -57,8 +57,12 @@ impl<'a> Listener<'a> {
     pub(super) fn listen(mut self, socket: &Socket) {
         let mut buffer = vec![0; DATAGRAM];
         let mut looked = Instant::now();
-        while !self.talk.ended.load(Ordering::Relaxed) {
+        loop {
             let mut heard = socket.wait(&mut buffer);
+            // What a socket that is closed has to say means nothing.
+            if self.talk.ended.load(Ordering::Relaxed) {
+                return;
+            }
             while let Ok(Heard::Datagram(length, from)) = heard {
                 let datagram = buffer.get(..length).unwrap_or_default();
                 self.take(from, datagram);

@@ -217,6 +217,11 @@ impl Gateway {
                 speaker.speak(scope, &mut guard.inlet, reply)
             });
             talk.ended.store(true, Ordering::Relaxed);
+            // Whoever waits for the end is waiting already.
+            socket.close();
+            if let Some(server) = &server {
+                server.wake();
+            }
             heard
         });
         tracing::info!(instance = slot.name, "sessions are not exchanged any more");
