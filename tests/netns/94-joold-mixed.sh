@@ -4,6 +4,7 @@
 # both ways, and connections survive the change from one to the other and back.
 here=$(dirname "$(readlink -f "$0")")
 if [ -z "${TYLO_GUEST:-}" ]; then
+	set -e
 	"$here/../../tools/deps" guest jool
 	kernel=$("$here/../../tools/guest" --kernel)
 	TYLO_JOOL=$(mktemp -d) # the guest sees other modules at the usual place
