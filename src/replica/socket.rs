@@ -16,6 +16,8 @@ use crate::model::sync::{Device, Network};
 pub enum SocketError {
     #[error("there is no interface '{0}'; see 'ip link'")]
     NoInterface(String),
+    #[error("the group {0} ends at its link; say which one with --net.dev.in and --net.dev.out")]
+    NoLink(IpAddr),
     #[error("the interface '{0}' is another one now, or gone")]
     Replaced(String),
     #[error("no interface has the address '{0}'; see 'ip address'")]
@@ -106,6 +108,11 @@ impl Socket {
                     Some(other @ Device::Address(_)) => Err(SocketError::Family(other.clone())),
                 };
                 let (dev_in, dev_out) = (number(&network.dev_in)?, number(&network.dev_out)?);
+                // RFC 4291 section 2.7: scopes of an interface and of a link.
+                let near = group.octets()[1] & 0xf <= 2;
+                if near && (dev_in == 0 || dev_out == 0) {
+                    return Err(SocketError::NoLink(network.group));
+                }
                 let to = |device| SocketAddrV6::new(group, network.port, 0, device);
                 socket.set_only_v6(true).map_err(set("use IPv6 alone"))?;
                 bind(&socket, to(dev_in).into())?;
@@ -259,6 +266,8 @@ mod tests {
         assert!(absent.contains("'nowhere0'"), "{absent}");
         let absent = error("233.252.0.64", Device::Address([192, 0, 2, 99].into()));
         assert!(absent.contains("'192.0.2.99'"), "{absent}");
+        let lost = Socket::join(&network("ff02::1", None)).unwrap_err();
+        assert!(lost.to_string().contains("--net.dev.in"), "{lost}");
         let foreign = error("ff08::1", Device::Address([127, 0, 0, 1].into()));
         assert!(foreign.contains("127.0.0.1"), "{foreign}");
     }

@@ -297,7 +297,7 @@ fn unreachable(error: SocketError) -> Failure {
     let code = match error {
         SocketError::NoInterface(_) | SocketError::Replaced(_) => libc::ENODEV,
         SocketError::NoAddress(_) => libc::EADDRNOTAVAIL,
-        SocketError::Family(_) => libc::EINVAL,
+        SocketError::Family(_) | SocketError::NoLink(_) => libc::EINVAL,
         SocketError::Join(..) | SocketError::Other(..) => libc::EIO,
     };
     failure(code, error.to_string())
