@@ -310,7 +310,8 @@ impl Instance {
                 let nat64 = &mut stateful.nat64;
                 Some(nat64.merge_session(now, &self.settings, foreign, order))
             }
-            Translator::Siit(_) => None,
+            // The sessions of a customer edge are its own alone.
+            Translator::Siit(_) | Translator::Mapt(_) => None,
         }
     }
 
