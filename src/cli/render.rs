@@ -508,10 +508,11 @@ pub(crate) fn rows(reply: &Reply) -> Result<usize, Foreign> {
 
 /// What a setting is, for display: a type that nobody gave is the one that is in force.
 pub(super) fn shown(setting: &Setting, settings: &Settings) -> Value {
-    match setting.value(settings) {
-        Value::MaptType(None) => Value::MaptType(Some(settings.mapt_role())),
-        value => value,
+    let value = setting.value(settings);
+    if value == Value::MaptType(None) {
+        return Value::MaptType(Some(settings.mapt_role()));
     }
+    value
 }
 
 /// A prefix with its slash in the same column as all others.

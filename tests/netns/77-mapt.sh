@@ -118,6 +118,18 @@ disagree() {
 	cat "$WORK/disagree"
 	[ $status = 1 ] && grep -q 'belong to PSID 14' "$WORK/disagree"
 }
+wild() { # ports of several customers, from one
+	local port status=0
+	tylo_mapt br check -i BR --seconds 4 >"$WORK/wild" 2>&1 & local watcher=$!
+	sleep 1
+	for port in 1000 20000 30000 47000 62000; do
+		forge ce1 "${MAP6[ce1]}" $port 64:ff9b::203.0.113.56 7001
+	done
+	wait $watcher || status=$?
+	cat "$WORK/wild"
+	[ $status = 1 ] && grep -q 'customers with a port or address that is not theirs (5 samples)' "$WORK/wild"
+}
+check "customers with foreign ports are found out at the relay" wild
 check "nothing disagrees while nothing is wrong" tylo_mapt ce2 check -i "CE 774" --seconds 1
 check "translation to the ports of another customer is found out" disagree
 check "a customer is explained" says '^PSID +27 ' tylo_mapt ce1 calc -i "CE 11b"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The latest packets that were dropped because they disagree with a mapping rule, for whoever
-//! wonders why. Bounded, and a flow is noted once: one sender cannot push out all others.
+//! wonders why. Bounded, and a flow is there once: one that goes on does not push out all others.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -26,17 +26,16 @@ impl Strays {
             refusal.reason,
             Counter::MaptPsid | Counter::MaptEui6p | Counter::MaptAddr4
         );
-        if !disagrees || !matches!(refusal.verdict, Verdict::Drop) {
+        if !disagrees || matches!(refusal.verdict, Verdict::Accept) {
             return;
         }
         let Some(([src, dst], ports)) = tuple() else {
             return;
         };
         let same = |s: &Stray| s.src == src && s.dst == dst && s.ports == ports;
-        if self.latest.iter().any(same) {
-            return;
-        }
-        if self.latest.len() >= MOST {
+        if let Some(at) = self.latest.iter().position(same) {
+            self.latest.remove(at);
+        } else if self.latest.len() >= MOST {
             self.latest.pop_front();
         }
         self.count += 1;
@@ -73,9 +72,11 @@ mod tests {
             note(Refusal::drop(Counter::MaptPsid), port);
             note(Refusal::drop(Counter::MaptPsid), port);
         }
+        note(Refusal::drop(Counter::MaptPsid), 1);
         let rows = strays.rows();
         assert_eq!(rows.len(), MOST);
-        assert_eq!((rows[0].serial, rows[0].ports), (2, [1, 80]));
-        assert_eq!(rows[MOST - 1].ports, [MOST as u16, 80]);
+        assert_eq!(rows[0].ports, [2, 80]);
+        assert_eq!(rows[MOST - 1].ports, [1, 80], "the last one heard of");
+        assert!(rows.is_sorted_by_key(|stray| stray.serial));
     }
 }

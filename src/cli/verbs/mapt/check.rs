@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 
 use super::{name, settings, shown};
+use crate::base::counters::Counter;
 use crate::cli::client::Client;
 use crate::cli::grammar::GrammarError;
 use crate::cli::run::{RunError, foreign};
@@ -54,17 +55,10 @@ pub(super) fn check(found: &ArgMatches, out: &mut dyn Write) -> Result<(), RunEr
     for (what, evidence) in &groups {
         report(out, *what, evidence)?;
     }
-    match (dropped, groups.is_empty()) {
-        (0, true) => Ok(()),
-        (_, true) => {
-            writeln!(
-                out,
-                "of none of them a new sample was kept: they are like those of before"
-            )?;
-            Err(RunError::Said(EXIT_DISAGREE))
-        }
-        (_, false) => Err(RunError::Said(EXIT_DISAGREE)),
+    if dropped == 0 && groups.is_empty() {
+        return Ok(());
     }
+    Err(RunError::Said(EXIT_DISAGREE))
 }
 
 /// What the daemon knows at one moment.
@@ -82,25 +76,33 @@ fn look(client: &mut Client, name: &str) -> Result<Look, RunError> {
         strays: Vec::new(),
         fmrt: Vec::new(),
     };
-    for command in [Command::StatsDisplay, Command::Strays, Command::FmrtDisplay] {
-        client.call(&request(Flavour::Mapt, name, command), |reply| {
-            match reply {
-                Reply::Stats(rows) => {
-                    for (name, value) in rows {
-                        match name.as_str() {
-                            "JSTAT_SUCCESS" => look.translated = value,
-                            "JSTAT_MAPT_PSID" => look.dropped += value,
-                            _ => {}
-                        }
-                    }
-                }
-                Reply::Strays(rows) => look.strays.extend(rows),
-                Reply::Fmrt(rows) => look.fmrt.extend(rows),
-                _ => return Err(foreign()),
-            }
-            Ok(())
-        })?;
-    }
+    let ask = |command| request(Flavour::Mapt, name, command);
+    client.call(&ask(Command::StatsDisplay), |reply| {
+        let Reply::Stats(rows) = reply else {
+            return Err(foreign());
+        };
+        let value = |counter: Counter| {
+            let row = rows.iter().find(|(name, _)| name == counter.name());
+            row.map_or(0, |(_, value)| *value)
+        };
+        look.translated = value(Counter::Success);
+        look.dropped = value(Counter::MaptPsid);
+        Ok(())
+    })?;
+    client.call(&ask(Command::Strays), |reply| {
+        let Reply::Strays(rows) = reply else {
+            return Err(foreign());
+        };
+        look.strays.extend(rows);
+        Ok(())
+    })?;
+    client.call(&ask(Command::FmrtDisplay), |reply| {
+        let Reply::Fmrt(rows) = reply else {
+            return Err(foreign());
+        };
+        look.fmrt.extend(rows);
+        Ok(())
+    })?;
     Ok(look)
 }
 
