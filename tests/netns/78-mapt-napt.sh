@@ -134,3 +134,26 @@ must "the daemon of ce1 gets ready" mapt_start ce1
 check "ports are translated as before" says '^on' tylo_mapt ce1 napt -i "${NAME[ce1]}"
 check "client 1 fetches a page" fetch client1 large
 check "and pings" ping_ok client1 $SERVER
+
+echo "--- only what rules of the administrator divert"
+by_rules() {
+	jool_mapt ce2 instance remove "${NAME[ce2]}" &&
+		jool_mapt ce2 instance add "${NAME[ce2]}" --iptables --from-dhcp "$WORK/options" \
+			--end-user-ipv6-prefix "${EUI[ce2]}" &&
+		tylo_mapt ce2 napt on -i "${NAME[ce2]}"
+}
+rules_of_ours() {
+	local first count queues
+	read -r first count < <(in_ns ce2 "$BIN/tylo" health --json |
+		sed -n 's/.*"queues":\[\([0-9]*\),\([0-9]*\)\].*/\1 \2/p')
+	queues="--queue-balance $first:$((first + count - 1))"
+	# shellcheck disable=SC2086 # words
+	in_ns ce2 iptables-nft -t mangle -A PREROUTING -i lan ! -d 192.168.0.0/24 -j NFQUEUE $queues &&
+		in_ns ce2 ip6tables-nft -t mangle -A PREROUTING -d "${EUI[ce2]}" -j NFQUEUE $queues
+}
+must "an instance for rules of ours is accepted" by_rules
+check "without rules, nothing is translated" not ping_ok client2 $SERVER
+must "rules of ours are accepted" rules_of_ours
+check "client 2 pings the server" ping_ok client2 $SERVER
+check "client 2 asks by UDP in fragments" ask client2 4000
+check "client 2 fetches a page" fetch client2 large
