@@ -25,6 +25,8 @@ use steps::{DIFFERENT, ERRORS, NAT64, SIIT, SIIT_ERRORS, WARNED};
 
 #[path = "cli/lab.rs"]
 mod lab;
+#[path = "cli/mapt.rs"]
+mod mapt;
 #[path = "cli/old.rs"]
 mod old;
 #[path = "cli/steps.rs"]
