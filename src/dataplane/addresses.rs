@@ -189,15 +189,17 @@ impl Local {
             match (address.local, address.network) {
                 (IpAddr::V4(local), IpAddr::V4(network)) => {
                     this.v4.push(local);
-                    let mask = u32::MAX.checked_shr(address.prefix_len.into()).unwrap_or(0);
-                    let first = u32::from(network) & !mask;
-                    this.networks
-                        .extend(Prefix4::new(first.into(), address.prefix_len));
+                    let len = address.prefix_len.min(32);
+                    let network = u32::from(network);
+                    let hosts = (u64::from(u32::MAX) >> len) as u32;
+                    // A network of everything is none.
+                    if len > 0 {
+                        let first = Ipv4Addr::from(network & !hosts);
+                        this.networks.extend(Prefix4::new(first, len));
+                    }
                     // RFC 3021: with 31 bits, both addresses are those of hosts.
-                    if address.prefix_len < 31 {
-                        let hosts = u32::MAX >> address.prefix_len;
-                        let broadcast = u32::from(network) | hosts;
-                        this.broadcasts.push(broadcast.into());
+                    if len < 31 {
+                        this.broadcasts.push((network | hosts).into());
                     }
                 }
                 (IpAddr::V6(local), _) => this.v6.push(local),
@@ -352,6 +354,17 @@ mod tests {
         assert_eq!(
             shown(&local.broadcasts),
             "10.9.255.255 192.0.2.3 192.0.2.63 255.255.255.255"
+        );
+        let networks: Vec<_> = local.networks.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            networks,
+            [
+                "10.9.0.0/16",
+                "192.0.2.0/30",
+                "192.0.2.1/32",
+                "192.0.2.2/31",
+                "192.0.2.32/27"
+            ]
         );
         assert_eq!(local.v6, ["2001:db8::1".parse::<Ipv6Addr>().unwrap()]);
     }

@@ -91,6 +91,13 @@ check "traceroute sees the whole way" \
 	equal "$(hops client1 $SERVER)" "192.168.0.1 192.168.0.1 $SERVER"
 check "traceroute by pings, too" \
 	equal "$(hops client1 $SERVER -I)" "192.168.0.1 192.168.0.1 $SERVER"
+add_namespace neighbour
+add_link ce1 near neighbour n0
+ip -n "$PREFIX-ce1" addr add 198.18.0.1/24 dev near
+ip -n "$PREFIX-neighbour" addr add 198.18.0.2/24 dev n0
+ip -n "$PREFIX-neighbour" route add default via 198.18.0.1
+check "what is for a network of the customer edge's own stays as it is" \
+	within 5 stays ce1 JSTAT_SUCCESS ping_ok client1 198.18.0.2
 check "the customer edge itself reaches the server" ping_ok ce1 $SERVER
 watch_end foreign
 check "the server saw the ports of the customer only" nothing_seen foreign
