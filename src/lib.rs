@@ -42,6 +42,7 @@
 //! | 5 | [`dataplane`] | workers, kernel queues, the TUN device, routes to it |
 //! | 5 | [`ruleset`] | nftables rules, native or through xtables' NFQUEUE target |
 //! | 5 | [`store`] | SQLite: what survives the daemon |
+//! | 5 | [`replica`] | sessions shared with other gateways |
 //! | 5 | [`control`] | the socket that commands talk to |
 //! | 5 | [`replica`] | what gateways tell each other about their sessions |
 //! | | | ── purity line ── |

@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("dataplane", 5),
     ("ruleset", 5),
     ("store", 5),
+    ("replica", 5),
     ("control", 5),
     ("replica", 5),
     ("daemon", 6),

@@ -241,6 +241,14 @@ impl Table {
         self.used.first_free(addr, first, last)
     }
 
+    /// The sessions of a mapping.
+    pub fn sessions_of(&self, id: BibId) -> impl Iterator<Item = &Session> {
+        let first = self.sessions.get(self.bib(id).first as usize);
+        std::iter::successors(first, |session| {
+            self.sessions.get(session.sibling.next as usize)
+        })
+    }
+
     /// Adds a mapping; `None` when either side belongs to another one or the table is full.
     pub fn add_bib(&mut self, v6: Transport6, v4: Transport4, is_static: bool) -> Option<BibId> {
         let taken = self.find_v6(v6).is_some() || self.find_v4(v4).is_some();

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The copy of one instance: its versions, its stream, and how far it has come.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::message::{Message, RECORDS_AT, Tag, Top, tag};
+use super::origin::{Incoming, Outgoing};
+use super::record::{Alive, Body, Packer, Record, SessionKey};
+use super::round::Round;
+use super::seal::{NodeId, OVERHEAD};
+use super::shadow::{Shadow, Version};
+use super::stamp::{Clock, Knowledge, Stamp, Writer};
+use super::stats::Stats;
+use super::{Config, Table};
+use crate::base::Tick;
+use crate::model::Flavour;
+
+pub(super) struct Instance {
+    pub(super) flavour: Flavour,
+    pub(super) name: String,
+    pub(super) tag: Tag,
+    /// Hash of what must be equal everywhere.
+    pub(super) config: u64,
+    pub(super) shadow: Shadow,
+    pub(super) knowledge: Knowledge,
+    pub(super) outgoing: Outgoing,
+    pub(super) incoming: BTreeMap<NodeId, Incoming>,
+    pub(super) pending: Pending,
+    /// There is none before it is ready: it writes nothing.
+    pub(super) writer: Option<Writer>,
+    pub(super) phase: Phase,
+    pub(super) round: Option<Round>,
+    /// When a comparison ended.
+    pub(super) compared: Tick,
+    /// Peers that are configured differently, with what they have.
+    pub(super) mismatches: BTreeMap<NodeId, u64>,
+}
+
+/// How far an instance has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It looks for somebody who has everything.
+    Joining,
+    /// It goes through what its table had before it began: what nobody vouches for goes, or
+    /// everything is adopted because there is nobody.
+    Sweeping {
+        cursor: usize,
+        adopt: bool,
+    },
+    Ready,
+}
+
+/// What is to be told to the others.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// In order; only what is in `wanted` still counts.
+    urgent: VecDeque<SessionKey>,
+    wanted: BTreeSet<SessionKey>,
+    lazy: BTreeSet<SessionKey>,
+    pub(super) ended: VecDeque<(SessionKey, Ended)>,
+    since: Option<Tick>,
+    lazy_since: Option<Tick>,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// By decision; when its mapping came to be.
+    Deleted(u64),
+    /// Of itself, in this version.
+    Expired(Stamp),
+}
+
+/// What an instance works with for the moment.
+pub(super) struct Scene<'a> {
+    pub(super) now: Tick,
+    pub(super) config: &'a Config,
+    pub(super) clock: &'a mut Clock,
+    pub(super) table: &'a mut dyn Table,
+    pub(super) stats: &'a mut Stats,
+}
+
+impl Instance {
+    pub(super) fn new(flavour: Flavour, name: &str, config: u64, settings: &Config) -> Self {
+        Self {
+            flavour,
+            name: name.to_owned(),
+            tag: tag(flavour, name),
+            config,
+            shadow: Shadow::new(settings.hash_key),
+            knowledge: Knowledge::default(),
+            outgoing: Outgoing::new(settings.history),
+            incoming: BTreeMap::new(),
+            pending: Pending::default(),
+            writer: None,
+            phase: Phase::Joining,
+            round: None,
+            compared: Tick(0),
+            mismatches: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Goes through the next part of what the table had; true once all is done.
+    pub(super) fn sweep(&mut self, scene: &mut Scene<'_>) -> bool {
+        let Phase::Sweeping { cursor, adopt } = self.phase else {
+            return false;
+        };
+        let mut keys = Vec::new();
+        let next = scene.table.scan(cursor, &mut keys);
+        for key in keys {
+            if self.shadow.get(&key).is_some_and(|v| v.installed) || self.pending.has(&key) {
+                continue;
+            }
+            if adopt {
+                self.pending.touch(scene.now, key, true);
+            } else {
+                scene.table.remove(&key);
+            }
+        }
+        match next {
+            Some(cursor) => self.phase = Phase::Sweeping { cursor, adopt },
+            None => self.phase = Phase::Ready,
+        }
+        next.is_none()
+    }
+
+    /// Writes the next batch, if there is anything to say. Nothing is made of it when nobody
+    /// listens.
+    pub(super) fn flush(&mut self, scene: &mut Scene<'_>, listening: bool) -> Option<Vec<u8>> {
+        let writer = self.writer?;
+        // Who is deleted and comes back in one batch is back.
+        let deleted = Stamp::new(scene.clock.tick(scene.now), writer);
+        let stamp = Stamp::new(scene.clock.tick(scene.now), writer);
+        let room = room(scene.config);
+        let mut packer = Packer::new(room, stamp);
+        let mut count = 0;
+        while let Some((key, ended)) = self.pending.ended.pop_front() {
+            let (stamp, body) = match ended {
+                Ended::Deleted(birth) => (deleted, Body::Deleted { birth }),
+                Ended::Expired(stamp) => (stamp, Body::Expired),
+            };
+            if !packer.push(&Record { key, stamp, body }) {
+                self.pending.ended.push_front((key, ended));
+                break;
+            }
+            count += 1;
+            if let Body::Deleted { birth } = body {
+                // Somebody may have said that it lives before we could say that it does not.
+                self.delete(scene, key, stamp, birth);
+            }
+        }
+        while let Some(key) = self.pending.next() {
+            let Some((client, session)) = scene.table.session(&key) else {
+                continue;
+            };
+            if self.shadow.birth(key.protocol, key.v4) == 0 {
+                self.shadow.be_born(key.protocol, key.v4, stamp.time());
+            }
+            let alive = Alive {
+                client,
+                state: session.state,
+                lifetime: session.lifetime,
+                remaining: remaining(scene.now, session.deadline),
+                birth: self.shadow.birth(key.protocol, key.v4),
+            };
+            let body = Body::Alive(alive);
+            if !packer.push(&Record { key, stamp, body }) {
+                self.pending.put_back(key);
+                break;
+            }
+            count += 1;
+            let version = Version {
+                stamp,
+                installed: true,
+            };
+            self.shadow.set(key, version, alive.birth);
+        }
+        let waited = self.pending.waited(scene.now);
+        self.pending.settle();
+        if packer.is_empty() {
+            return None;
+        }
+        self.knowledge.advance(stamp);
+        if !listening {
+            self.outgoing.skip();
+            return Some(Vec::new());
+        }
+        scene.stats.sent_records += count;
+        let sent = self.outgoing.push(scene.now, stamp, waited, packer.take());
+        let message = Message::Batch {
+            tag: self.tag,
+            stamp,
+            sequence: sent.sequence,
+            waited,
+            age: 0,
+            records: &sent.records,
+        };
+        Some(message.write())
+    }
+
+    /// How things are here, for somebody who compares.
+    pub(super) fn top(&self, ask: u32, node: NodeId, epoch: u64) -> Top {
+        let own = (node, epoch, self.outgoing.sequence());
+        let others = self.incoming.iter().filter_map(|(id, incoming)| {
+            let through = incoming.through()?;
+            Some((*id, incoming.epoch, through))
+        });
+        Top {
+            tag: self.tag,
+            ask,
+            knowledge: self.knowledge.clone(),
+            streams: std::iter::once(own).chain(others).take(STREAMS).collect(),
+            groups: self.shadow.groups().to_vec(),
+        }
+    }
+
+    /// What a bucket holds, as messages.
+    pub(super) fn pieces(&self, scene: &Scene<'_>, bucket: u16, ask: u32) -> Vec<Vec<u8>> {
+        let mut packer = Packer::new(room(scene.config), Stamp::ZERO);
+        let mut parts = Vec::new();
+        for (key, version) in self.shadow.bucket(bucket) {
+            let record = self.record(scene, key, version);
+            if !packer.push(&record) {
+                parts.push(packer.take());
+                packer.push(&record);
+            }
+        }
+        if parts.is_empty() || !packer.is_empty() {
+            parts.push(packer.take());
+        }
+        let count = parts.len() as u16;
+        let messages = parts.iter().zip(0..).map(|(records, part)| {
+            let message = Message::Piece {
+                tag: self.tag,
+                ask,
+                bucket,
+                part,
+                parts: count,
+                records,
+            };
+            message.write()
+        });
+        messages.collect()
+    }
+
+    /// What is known of the mapping that a session belongs to, that session first.
+    pub(super) fn answer(&self, scene: &Scene<'_>, id: u32, wanted: &SessionKey) -> Vec<u8> {
+        let mut packer = Packer::new(room(scene.config), Stamp::ZERO);
+        let mapping = scene.table.mapping_of_v4(wanted.protocol, wanted.v4);
+        let mut keys = mapping.map_or_else(Vec::new, |m| scene.table.sessions_of(&m));
+        keys.sort_unstable_by_key(|key| key != wanted);
+        for key in keys {
+            if let Some(version) = self.shadow.get(&key)
+                && !packer.push(&self.record(scene, key, version))
+            {
+                break;
+            }
+        }
+        let message = Message::Answer {
+            tag: self.tag,
+            id,
+            found: !packer.is_empty(),
+            records: &packer.take(),
+        };
+        message.write()
+    }
+
+    fn record(&self, scene: &Scene<'_>, key: SessionKey, version: Version) -> Record {
+        let session = scene.table.session(&key).filter(|_| version.installed);
+        let alive = session.map(|(client, session)| {
+            Body::Alive(Alive {
+                client,
+                state: session.state,
+                lifetime: session.lifetime,
+                remaining: remaining(scene.now, session.deadline),
+                birth: self.shadow.birth(key.protocol, key.v4),
+            })
+        });
+        Record {
+            key,
+            stamp: version.stamp,
+            body: alive.unwrap_or(Body::Mentioned),
+        }
+    }
+}
+
+impl Pending {
+    pub(super) fn has(&self, key: &SessionKey) -> bool {
+        self.wanted.contains(key) || self.lazy.contains(key)
+    }
+
+    pub(super) fn is_urgent(&self, key: &SessionKey) -> bool {
+        self.wanted.contains(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.wanted.len() + self.lazy.len() + self.ended.len()
+    }
+
+    /// A session has news; those that are not urgent may wait for more.
+    pub(super) fn touch(&mut self, now: Tick, key: SessionKey, urgent: bool) {
+        if urgent {
+            self.lazy.remove(&key);
+            if self.wanted.insert(key) {
+                self.urgent.push_back(key);
+            }
+            self.since.get_or_insert(now);
+        } else if !self.wanted.contains(&key) && self.lazy.insert(key) {
+            self.lazy_since.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn end(&mut self, now: Tick, key: SessionKey, ended: Ended) {
+        self.ended.push_back((key, ended));
+        self.since.get_or_insert(now);
+    }
+
+    pub(super) fn forget(&mut self, key: &SessionKey) {
+        self.wanted.remove(key);
+        self.lazy.remove(key);
+    }
+
+    /// When something is to be told.
+    pub(super) fn deadline(&self, config: &Config) -> Option<Tick> {
+        let urgent = self.since.map(|since| since.after(config.batch));
+        let lazy = self.lazy_since.map(|since| since.after(config.refresh));
+        urgent.into_iter().chain(lazy).min()
+    }
+
+    /// Makes what has waited long enough urgent; whether there is anything to tell now. `room` is
+    /// how many sessions fit into a batch: so many are not kept waiting.
+    pub(super) fn is_due(&mut self, now: Tick, config: &Config) -> bool {
+        let waited =
+            |since: Option<Tick>, wait| since.is_some_and(|since| now.since(since) >= wait);
+        if waited(self.lazy_since, config.refresh) {
+            self.lazy_since = None;
+            for key in std::mem::take(&mut self.lazy) {
+                self.touch(now, key, true);
+            }
+        }
+        let full = self.wanted.len() + self.ended.len() >= room(config) / SESSION;
+        full || waited(self.since, config.batch)
+    }
+
+    fn next(&mut self) -> Option<SessionKey> {
+        loop {
+            let key = self.urgent.pop_front()?;
+            if self.wanted.remove(&key) {
+                return Some(key);
+            }
+        }
+    }
+
+    fn put_back(&mut self, key: SessionKey) {
+        self.wanted.insert(key);
+        self.urgent.push_front(key);
+    }
+
+    fn waited(&self, now: Tick) -> u64 {
+        self.since.map_or(0, |since| now.since(since))
+    }
+
+    /// A batch was written.
+    fn settle(&mut self) {
+        if self.wanted.is_empty() && self.ended.is_empty() {
+            self.since = None;
+            self.urgent.clear();
+        }
+    }
+}
+
+/// Bytes of records in a datagram.
+fn room(config: &Config) -> usize {
+    config.payload - OVERHEAD - RECORDS_AT
+}
+
+fn remaining(now: Tick, deadline: Tick) -> u32 {
+    u32::try_from(deadline.since(now)).unwrap_or(u32::MAX)
+}
+
+/// Streams that fit into a [`Top`] together with everything else.
+const STREAMS: usize = 16;
+
+/// Bytes of a session in a batch, about.
+const SESSION: usize = 34;

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! A comparison with another node's copy, from the side that wants to learn.
+//!
+//! Top, groups, buckets: only what differs is asked for, and only so much at a time as can be on
+//! its way without harm. The one who asks sets the pace, and asks again for what does not come.
+//! A whole transfer is the same thing with everything different; one that was interrupted goes on
+//! with whoever is asked next, because what has arrived does not differ any more.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::message::{Message, Tag, Top};
+use super::record::SessionKey;
+use super::seal::NodeId;
+use super::shadow::{BUCKETS, GROUPS, Shadow};
+use super::stamp::Knowledge;
+use crate::base::Tick;
+
+pub(super) struct Round {
+    pub(super) peer: NodeId,
+    tag: Tag,
+    pub(super) began: Tick,
+    progress: Tick,
+    top: Result<Top, Asked>,
+    /// Groups whose buckets are to be compared, and buckets to be fetched.
+    groups: VecDeque<u8>,
+    buckets: VecDeque<u16>,
+    asked_groups: BTreeMap<u8, Asked>,
+    asked_buckets: BTreeMap<u16, Fetch>,
+    pub(super) fetched: u64,
+    /// Records that were news although they should have been known.
+    pub(super) mended: u64,
+}
+
+/// A question, and when it was asked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    ask: u32,
+    at: Option<Tick>,
+}
+
+/// A bucket on its way.
+#[derive(Default)]
+struct Fetch {
+    asked: Asked,
+    parts: u16,
+    got: BTreeSet<u16>,
+    keys: BTreeSet<SessionKey>,
+}
+
+/// Numbers the questions of a node. What belongs to an earlier question is not mixed with what
+/// belongs to a later one: the table may have changed in between.
+#[derive(Debug, Default)]
+pub(super) struct Asks(u32);
+
+impl Asks {
+    pub(super) const fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(1);
+        self.0
+    }
+}
+
+impl Round {
+    pub(super) fn new(now: Tick, tag: Tag, peer: NodeId) -> Self {
+        Self {
+            peer,
+            tag,
+            began: now,
+            progress: now,
+            top: Err(Asked::default()),
+            groups: VecDeque::new(),
+            buckets: VecDeque::new(),
+            asked_groups: BTreeMap::new(),
+            asked_buckets: BTreeMap::new(),
+            fetched: 0,
+            mended: 0,
+        }
+    }
+
+    /// Whether nothing has come for so long that another node should be asked.
+    pub(super) fn is_stuck(&self, now: Tick) -> bool {
+        now.since(self.progress) >= STUCK
+    }
+
+    /// What the other one knew when the round began, once everything was compared.
+    pub(super) fn outcome(&self) -> Option<&Top> {
+        let open = self.groups.is_empty()
+            && self.buckets.is_empty()
+            && self.asked_groups.is_empty()
+            && self.asked_buckets.is_empty();
+        self.top.as_ref().ok().filter(|_| open)
+    }
+
+    pub(super) fn knowledge(&self) -> Option<&Knowledge> {
+        self.top.as_ref().ok().map(|top| &top.knowledge)
+    }
+
+    /// The questions to ask now.
+    pub(super) fn questions(&mut self, now: Tick, asks: &mut Asks) -> Vec<Message<'static>> {
+        let tag = self.tag;
+        if let Err(asked) = &mut self.top {
+            if !asked.is_due(now) {
+                return Vec::new();
+            }
+            *asked = Asked::now(now, asks);
+            let ask = asked.ask;
+            return vec![Message::AskTop { tag, ask }];
+        }
+        let mut questions = Vec::new();
+        let ask = asks.next();
+        let asked = Asked { ask, at: Some(now) };
+        let mut groups = Vec::new();
+        for (group, before) in &mut self.asked_groups {
+            if before.is_due(now) {
+                *before = asked;
+                groups.push(*group);
+            }
+        }
+        while self.asked_groups.len() < GROUPS_AT_ONCE
+            && self.buckets.len() < BUCKETS / GROUPS
+            && let Some(group) = self.groups.pop_front()
+        {
+            self.asked_groups.insert(group, asked);
+            groups.push(group);
+        }
+        if !groups.is_empty() {
+            questions.push(Message::AskGroups { tag, ask, groups });
+        }
+        let mut buckets = Vec::new();
+        for (bucket, fetch) in &mut self.asked_buckets {
+            if fetch.asked.is_due(now) {
+                *fetch = Fetch::new(asked);
+                buckets.push(*bucket);
+            }
+        }
+        while self.asked_buckets.len() < BUCKETS_AT_ONCE
+            && let Some(bucket) = self.buckets.pop_front()
+        {
+            self.asked_buckets.insert(bucket, Fetch::new(asked));
+            buckets.push(bucket);
+        }
+        if !buckets.is_empty() {
+            questions.push(Message::AskBuckets { tag, ask, buckets });
+        }
+        questions
+    }
+
+    /// When there are questions to ask again.
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        let top = self.top.as_ref().err();
+        let groups = self.asked_groups.values();
+        let buckets = self.asked_buckets.values().map(|fetch| &fetch.asked);
+        let asked = top.into_iter().chain(groups).chain(buckets);
+        asked.map(Asked::due).min()
+    }
+
+    pub(super) fn on_top(&mut self, now: Tick, top: Top, ours: &Shadow) {
+        let wanted = matches!(&self.top, Err(asked) if asked.ask == top.ask);
+        if !wanted || top.groups.len() != GROUPS {
+            return;
+        }
+        let pairs = ours.groups().into_iter().zip(&top.groups).zip(0..);
+        let differ = pairs.filter(|((ours, theirs), _)| ours != *theirs);
+        self.groups = differ.map(|(_, group)| group).collect();
+        self.top = Ok(top);
+        self.progress = now;
+    }
+
+    pub(super) fn on_group(&mut self, now: Tick, group: u8, digests: &[u64], ours: &Shadow) {
+        const EACH: usize = BUCKETS / GROUPS;
+        if digests.len() != EACH || self.asked_groups.remove(&group).is_none() {
+            return;
+        }
+        let ours = ours.group(group.into());
+        let first = u16::from(group) * EACH as u16;
+        let pairs = ours.iter().zip(digests).zip(first..);
+        let differ = pairs.filter(|((ours, theirs), _)| ours != theirs);
+        self.buckets.extend(differ.map(|(_, bucket)| bucket));
+        self.progress = now;
+    }
+
+    /// Notes a part of a bucket and what is in it. Once the bucket is complete, everything that
+    /// the other one has in it.
+    pub(super) fn on_piece(
+        &mut self,
+        now: Tick,
+        (ask, bucket): (u32, u16),
+        (part, parts): (u16, u16),
+        keys: impl Iterator<Item = SessionKey>,
+    ) -> Option<BTreeSet<SessionKey>> {
+        let fetch = self.asked_buckets.get_mut(&bucket)?;
+        let first = fetch.got.is_empty();
+        let ours = fetch.asked.ask == ask && part < parts && (first || fetch.parts == parts);
+        if !ours || !fetch.got.insert(part) {
+            return None;
+        }
+        fetch.parts = parts;
+        fetch.keys.extend(keys);
+        // What comes slowly still comes.
+        fetch.asked.at = Some(now);
+        self.progress = now;
+        if fetch.got.len() < usize::from(parts) {
+            return None;
+        }
+        self.fetched += 1;
+        self.asked_buckets.remove(&bucket).map(|fetch| fetch.keys)
+    }
+}
+
+impl Asked {
+    fn now(now: Tick, asks: &mut Asks) -> Self {
+        Self {
+            ask: asks.next(),
+            at: Some(now),
+        }
+    }
+
+    fn due(&self) -> Tick {
+        self.at.map_or(Tick(0), |at| at.after(RETRY))
+    }
+
+    fn is_due(&self, now: Tick) -> bool {
+        self.due() <= now
+    }
+}
+
+impl Fetch {
+    fn new(asked: Asked) -> Self {
+        Self {
+            asked,
+            ..Self::default()
+        }
+    }
+}
+
+/// How long to wait for an answer, in milliseconds.
+const RETRY: u64 = 250;
+/// After how long another node is asked.
+const STUCK: u64 = 2_000;
+/// Questions on their way. With a million sessions a bucket is about 8 datagrams: 64 of them stay
+/// below what a socket holds by default.
+const GROUPS_AT_ONCE: usize = 4;
+const BUCKETS_AT_ONCE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Protocol, Transport4};
+    use crate::replica::peer::shadow::{Version, bucket_of};
+    use crate::replica::peer::stamp::Stamp;
+
+    fn filled(ports: std::ops::Range<u16>) -> Shadow {
+        let mut shadow = Shadow::new([1; 16]);
+        for port in ports {
+            let key = SessionKey {
+                protocol: Protocol::Udp,
+                v4: Transport4::new([192, 0, 2, 1].into(), port),
+                remote: Transport4::new([198, 51, 100, 1].into(), 53),
+            };
+            let version = Version {
+                stamp: Stamp::new(port.into(), 1),
+                installed: true,
+            };
+            shadow.set(key, version, 1);
+        }
+        shadow
+    }
+
+    fn answer(
+        round: &mut Round,
+        ours: &Shadow,
+        theirs: &Shadow,
+        question: Message<'_>,
+    ) -> Vec<u16> {
+        match question {
+            Message::AskTop { tag, ask } => {
+                let groups = theirs.groups().to_vec();
+                let top = Top {
+                    tag,
+                    ask,
+                    groups,
+                    ..Top::default()
+                };
+                round.on_top(Tick(1), top, ours);
+            }
+            Message::AskGroups { groups, .. } => {
+                for group in groups {
+                    round.on_group(Tick(1), group, &theirs.group(group.into()), ours);
+                }
+            }
+            Message::AskBuckets { ask, buckets, .. } => {
+                for bucket in &buckets {
+                    let keys = || theirs.bucket(*bucket).map(|(key, _)| key);
+                    assert!(
+                        round
+                            .on_piece(Tick(1), (ask, *bucket), (1, 2), keys())
+                            .is_none()
+                    );
+                    assert!(
+                        round
+                            .on_piece(Tick(1), (ask, *bucket), (1, 2), keys())
+                            .is_none()
+                    );
+                    let stale = (ask.wrapping_sub(1), *bucket);
+                    assert!(round.on_piece(Tick(1), stale, (0, 2), keys()).is_none());
+                    let all = round.on_piece(Tick(1), (ask, *bucket), (0, 2), keys());
+                    assert_eq!(all.unwrap(), keys().collect());
+                }
+                return buckets;
+            }
+            other => panic!("{other:?} is no question"),
+        }
+        Vec::new()
+    }
+
+    #[test]
+    fn only_what_differs_is_fetched() {
+        let (ours, theirs) = (filled(0..5_000), filled(0..5_010));
+        let mut round = Round::new(Tick(0), 9, 2);
+        let mut asks = Asks::default();
+        let mut fetched = BTreeSet::new();
+        while round.outcome().is_none() {
+            for question in round.questions(Tick(1), &mut asks) {
+                fetched.extend(answer(&mut round, &ours, &theirs, question));
+            }
+        }
+        let ours: BTreeSet<_> = (0..BUCKETS as u16)
+            .filter(|b| theirs.bucket(*b).any(|(key, _)| ours.get(&key).is_none()))
+            .collect();
+        assert_eq!(fetched, ours);
+        assert!(
+            theirs
+                .bucket(ours.first().copied().unwrap())
+                .all(|(key, _)| { bucket_of(&key) == usize::from(*ours.first().unwrap()) })
+        );
+    }
+
+    #[test]
+    fn a_question_is_asked_again_and_the_rest_waits() {
+        let (ours, theirs) = (filled(0..0), filled(0..5_000));
+        let mut round = Round::new(Tick(0), 9, 2);
+        let mut asks = Asks::default();
+        assert_eq!(round.questions(Tick(0), &mut asks).len(), 1);
+        assert_eq!(round.questions(Tick(RETRY - 1), &mut asks), []);
+        assert_eq!(round.deadline(), Some(Tick(RETRY)));
+        let top = round.questions(Tick(RETRY), &mut asks).remove(0);
+        answer(&mut round, &ours, &theirs, top);
+        let first = round.questions(Tick(RETRY), &mut asks);
+        assert!(
+            matches!(&first[..], [Message::AskGroups { groups, .. }] if groups.len() == GROUPS_AT_ONCE)
+        );
+        assert_eq!(round.questions(Tick(RETRY + 1), &mut asks), []);
+        let again = round.questions(Tick(RETRY * 2), &mut asks);
+        assert!(
+            matches!(&again[..], [Message::AskGroups { groups, .. }] if groups.len() == GROUPS_AT_ONCE)
+        );
+        assert!(round.is_stuck(Tick(STUCK + 1)));
+    }
+}
