@@ -51,7 +51,7 @@ pub(super) enum Phase {
 }
 
 /// What is to be told to the others.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Pending {
     /// In order; only what is in `wanted` still counts.
     urgent: VecDeque<SessionKey>,

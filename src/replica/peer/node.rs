@@ -258,21 +258,23 @@ impl Node {
         Some(found.shadow.root())
     }
 
-    /// When to call [`Node::on_tick`] at the latest.
-    pub fn next_deadline(&self, now: Tick) -> Tick {
+    /// When to call [`Node::on_tick`] at the latest. It may be in the past.
+    pub fn next_deadline(&self) -> Tick {
         let config = &self.common.config;
-        if !self.bulk.is_empty() {
-            return now.after(1);
-        }
         let mut next = self.next_beat;
+        if !self.bulk.is_empty() {
+            next = next.min(self.pace.next());
+        }
         for instance in self.instances.values() {
             if matches!(instance.phase, Phase::Sweeping { .. }) {
-                return now;
+                return Tick(0);
             }
             let pending = instance.pending.deadline(config);
             let pending = pending.filter(|_| instance.writer.is_some());
             let round = instance.round.as_ref().and_then(|round| round.deadline());
-            let gaps = instance.incoming.values().filter_map(|i| i.deadline());
+            let alive = |id: &NodeId| self.peers.get(*id).is_some_and(|peer| peer.alive);
+            let gaps = instance.incoming.iter().filter(|(id, _)| alive(id));
+            let gaps = gaps.filter_map(|(_, incoming)| incoming.deadline());
             let all = gaps.chain(pending).chain(round);
             next = all.fold(next, Tick::min);
         }

@@ -7,9 +7,10 @@ use crate::base::Tick;
 pub(super) struct Pace {
     /// Bytes a second.
     rate: u64,
-    /// In thousandths of bytes, so that no millisecond is lost.
-    tokens: u64,
-    most: u64,
+    /// In thousandths of bytes, so that no millisecond is lost. Negative after the last datagram
+    /// that was allowed.
+    tokens: i64,
+    most: i64,
     at: Tick,
 }
 
@@ -17,7 +18,7 @@ impl Pace {
     pub(super) const fn new(now: Tick, rate: u64) -> Self {
         // What a socket's buffer takes in any case.
         let least = 64 * 1_024 * 1_000;
-        let burst = rate.saturating_mul(BURST);
+        let burst = rate.saturating_mul(BURST) as i64;
         let most = if burst > least { burst } else { least };
         Self {
             rate,
@@ -30,14 +31,19 @@ impl Pace {
     /// Whether something may be sent now.
     pub(super) fn allows(&mut self, now: Tick) -> bool {
         let more = self.rate.saturating_mul(now.since(self.at));
-        self.tokens = self.tokens.saturating_add(more).min(self.most);
+        self.tokens = self.tokens.saturating_add_unsigned(more).min(self.most);
         self.at = self.at.max(now);
         self.tokens > 0
     }
 
+    /// When to ask again.
+    pub(super) const fn next(&self) -> Tick {
+        self.at.after(1)
+    }
+
     /// Something was sent.
     pub(super) const fn spend(&mut self, bytes: usize) {
-        self.tokens = self.tokens.saturating_sub(bytes as u64 * 1_000);
+        self.tokens = self.tokens.saturating_sub_unsigned(bytes as u64 * 1_000);
     }
 }
 

@@ -217,7 +217,7 @@ mod tests {
     fn a_life_is_believed_once_it_proves_itself_and_not_after_its_end() {
         let mut peers = Peers::default();
         let addr: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
-        let mut hear = |peers: &mut Peers, header| peers.hear(Tick(1), addr, header);
+        let hear = |peers: &mut Peers, header| peers.hear(Tick(1), addr, header);
         assert_eq!(hear(&mut peers, from(5, 1)), Standing::Unproven);
         assert_eq!(hear(&mut peers, from(5, 1)), Standing::Replayed);
         assert!(!peers.prove(7, 6) && peers.prove(7, 5) && !peers.prove(7, 5));

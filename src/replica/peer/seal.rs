@@ -178,7 +178,7 @@ impl Window {
 
     /// Whether a counter is new; from then on it is not.
     pub(super) fn accept(&mut self, counter: u64) -> bool {
-        if counter == 0 || counter.saturating_add(WINDOW) <= self.latest {
+        if counter == 0 || self.latest.saturating_sub(counter) >= WINDOW {
             return false;
         }
         if counter > self.latest {
