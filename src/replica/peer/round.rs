@@ -115,8 +115,7 @@ impl Round {
                 groups.push(*group);
             }
         }
-        while self.asked_groups.len() < GROUPS_AT_ONCE
-            && self.buckets.len() < BUCKETS / GROUPS
+        while self.wants_group()
             && let Some(group) = self.groups.pop_front()
         {
             self.asked_groups.insert(group, asked);
@@ -132,7 +131,7 @@ impl Round {
                 buckets.push(*bucket);
             }
         }
-        while self.asked_buckets.len() < BUCKETS_AT_ONCE
+        while self.wants_bucket()
             && let Some(bucket) = self.buckets.pop_front()
         {
             self.asked_buckets.insert(bucket, Fetch::new(asked));
@@ -144,8 +143,20 @@ impl Round {
         questions
     }
 
-    /// When there are questions to ask again.
+    fn wants_group(&self) -> bool {
+        let room = self.buckets.len() < BUCKETS / GROUPS;
+        room && !self.groups.is_empty() && self.asked_groups.len() < GROUPS_AT_ONCE
+    }
+
+    fn wants_bucket(&self) -> bool {
+        !self.buckets.is_empty() && self.asked_buckets.len() < BUCKETS_AT_ONCE
+    }
+
+    /// When there is something to ask, or to ask again, or nothing more.
     pub(super) fn deadline(&self) -> Option<Tick> {
+        if self.wants_group() || self.wants_bucket() || self.outcome().is_some() {
+            return Some(Tick(0));
+        }
         let top = self.top.as_ref().err();
         let groups = self.asked_groups.values();
         let buckets = self.asked_buckets.values().map(|fetch| &fetch.asked);

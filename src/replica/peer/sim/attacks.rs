@@ -1,1 +1,285 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+//! What strangers and mistakes do to a cluster: nothing, but it is counted and said.
+
+use super::world::{HANDLE, Here, World, packet};
+use super::{Dice, addr_of};
+use crate::base::{Protocol, Tick, Transport4};
+use crate::replica::peer::{Event, Node, SessionKey, Stats};
+
+/// Two nodes that agree, and some sessions.
+fn pair() -> World {
+    let mut world = World::new(7, 3, |_| {});
+    world.start(0);
+    world.start(1);
+    pass(&mut world, 6_000);
+    for client in 0..9 {
+        let protocol = Protocol::ALL[usize::from(client % 3)];
+        assert!(world.traffic(0, packet(protocol, client, 1)).is_some());
+    }
+    pass(&mut world, 200);
+    assert_eq!(world.disagreement(), None);
+    assert_eq!(world.content(1).len(), 9);
+    world
+}
+
+fn pass(world: &mut World, ms: u64) {
+    world.run(world.now.after(ms));
+}
+
+fn stats(world: &World, i: usize) -> Stats {
+    world.sites[i].node.as_ref().map(Node::stats).unwrap()
+}
+
+fn events(world: &mut World, i: usize) -> Vec<Event> {
+    std::mem::take(&mut world.sites[i].events)
+}
+
+#[test]
+fn a_node_with_another_key_is_not_heard() {
+    let mut world = pair();
+    world.sites[2].key = 2;
+    world.start(2);
+    pass(&mut world, 5_000);
+    world.traffic(2, packet(Protocol::Udp, 500, 1));
+    pass(&mut world, 1_000);
+    assert!(world.is_ready(2), "it goes on alone");
+    assert!(stats(&world, 0).auth_failures > 0 && stats(&world, 2).auth_failures > 0);
+    assert_eq!((world.content(0).len(), world.content(2).len()), (9, 1));
+    assert_eq!(world.sites[0].node.as_ref().unwrap().peers().count(), 1);
+}
+
+#[test]
+fn garbage_is_counted_and_does_nothing() {
+    let mut world = pair();
+    let (before, root) = (stats(&world, 1), world.versions(1));
+    let mut dice = Dice(1);
+    for i in 0..20_000 {
+        let len = dice.below(120) as usize;
+        let mut bytes: Vec<u8> = (0..len).map(|_| dice.roll() as u8).collect();
+        if i % 2 == 0
+            && let Some(first) = bytes.get_mut(..2)
+        {
+            // Far enough to be looked at more closely.
+            first.copy_from_slice(&[1, 1]);
+        }
+        world.arrive(0, 1, bytes);
+    }
+    let now = stats(&world, 1);
+    let refused = now.malformed + now.auth_failures - before.malformed - before.auth_failures;
+    assert_eq!(refused, 20_000);
+    assert!(now.auth_failures > 5_000);
+    assert_eq!(
+        (now.received_records, world.versions(1)),
+        (before.received_records, root)
+    );
+}
+
+#[test]
+fn replayed_datagrams_do_nothing() {
+    let mut world = pair();
+    let recorded = world.recorded.clone();
+    let before = (stats(&world, 1), world.content(1));
+    for bytes in &recorded {
+        world.arrive(2, 1, bytes.clone());
+    }
+    let after = stats(&world, 1);
+    assert!(after.replayed > before.0.replayed);
+    assert_eq!(
+        (after.applied, world.content(1)),
+        (before.0.applied, before.1)
+    );
+    let peers = world.sites[1].node.as_ref().unwrap().peers();
+    assert!(
+        peers.into_iter().all(|(_, addr)| addr == addr_of(0)),
+        "led astray"
+    );
+}
+
+/// Everything that a former life of the cluster sent is genuine and means nothing any more.
+#[test]
+fn recordings_of_former_lives_are_not_believed() {
+    let mut world = pair();
+    let recorded = world.recorded.clone();
+    for i in 0..2 {
+        world.crash(i, false);
+    }
+    world.start(1);
+    pass(&mut world, 5_000);
+    for _ in 0..3 {
+        for bytes in &recorded {
+            world.arrive(0, 1, bytes.clone());
+        }
+        pass(&mut world, 700);
+    }
+    assert!(world.is_ready(1));
+    assert_eq!(world.content(1).len(), 0);
+    assert!(stats(&world, 1).unproven > 0);
+    assert_eq!(world.sites[1].node.as_ref().unwrap().peers().count(), 0);
+}
+
+#[test]
+fn a_different_configuration_is_said_loudly_and_nothing_is_shared() {
+    let mut world = pair();
+    world.sites[2].config = 2;
+    world.start(2);
+    pass(&mut world, 5_000);
+    let mismatch = |event: &Event| matches!(event, Event::Mismatch { .. });
+    assert_eq!(
+        events(&mut world, 2).iter().filter(|e| mismatch(e)).count(),
+        2
+    );
+    assert!(events(&mut world, 0).iter().any(mismatch));
+    assert!(!world.is_ready(2) && world.content(2).is_empty());
+    // The administrator repairs it.
+    let now = world.now;
+    let node = world.sites[2].node.as_mut().unwrap();
+    node.set_instance_config(now, HANDLE, 1);
+    pass(&mut world, 3_000);
+    assert_eq!(world.disagreement(), None);
+    assert_eq!(world.content(2).len(), 9);
+    let matches = |event: &Event| matches!(event, Event::Match { peer: 3, .. });
+    assert_eq!(
+        events(&mut world, 0).iter().filter(|e| matches(e)).count(),
+        1
+    );
+}
+
+#[test]
+fn two_nodes_with_one_number_are_found_out() {
+    let mut world = pair();
+    world.start(2);
+    let wrong = world.sites[2].node.take().unwrap();
+    drop(wrong);
+    // Site 2 runs a node with the number of site 0.
+    world.sites.swap(0, 2);
+    world.start(0);
+    world.sites.swap(0, 2);
+    pass(&mut world, 3_000);
+    let told = [0, 2].map(|i| {
+        let events = events(&mut world, i);
+        events.contains(&Event::DuplicateNode)
+    });
+    assert!(told.contains(&true), "{told:?}");
+}
+
+/// A packet reaches the node that does not have its mapping.
+#[test]
+fn who_has_this_mapping_is_answered() {
+    let mut world = pair();
+    // Node 1 does not hear of it by itself, for the batch is not written yet.
+    let given = world.traffic(0, packet(Protocol::Udp, 700, 2)).unwrap();
+    let key = |v4| SessionKey {
+        protocol: Protocol::Udp,
+        v4,
+        remote: Transport4::new([198, 51, 100, 2].into(), 443),
+    };
+    let now = world.now;
+    let node = world.sites[1].node.as_mut().unwrap();
+    let known = node.query(now, HANDLE, key(given));
+    let unknown = node.query(now, HANDLE, key(Transport4::new([192, 0, 2, 1].into(), 9)));
+    world.collect(1);
+    pass(&mut world, 10);
+    let events = events(&mut world, 1);
+    for (query, found) in [(known, true), (unknown, false)] {
+        assert!(
+            events.contains(&Event::Answered { query, found }),
+            "{events:?}"
+        );
+    }
+    let client = packet(Protocol::Udp, 700, 2).client;
+    assert_eq!(
+        world.sites[1].nat64.mapped_v6(Protocol::Udp, given),
+        Some(client)
+    );
+    // Nobody is there to answer.
+    world.crash(0, false);
+    let now = world.now;
+    let node = world.sites[1].node.as_mut().unwrap();
+    let query = node.query(now, HANDLE, key(Transport4::new([192, 0, 2, 1].into(), 9)));
+    world.collect(1);
+    pass(&mut world, 200);
+    let found = false;
+    assert!(super::attacks::events(&mut world, 1).contains(&Event::Answered { query, found }));
+}
+
+#[test]
+fn the_share_of_a_dead_node_is_taken_over_and_its_mappings_live() {
+    let mut world = World::new(3, 3, |config| {
+        config.share = crate::replica::peer::ShareMode::Auto;
+    });
+    for i in 0..3 {
+        world.start(i);
+    }
+    pass(&mut world, 8_000);
+    let share = |world: &World, i: usize| world.sites[i].node.as_ref().unwrap().share();
+    assert_eq!((0..3).map(|i| share(&world, i).slices()).sum::<u32>(), 64);
+    let given = world.traffic(2, packet(Protocol::Udp, 1, 1)).unwrap();
+    pass(&mut world, 100);
+    let before = share(&world, 0);
+    world.crash(2, false);
+    pass(&mut world, 2_500);
+    assert_eq!(share(&world, 0), before, "it may come back");
+    pass(&mut world, 2_500);
+    assert_eq!((0..2).map(|i| share(&world, i).slices()).sum::<u32>(), 64);
+    assert_eq!(share(&world, 0).and(before), before);
+    for i in 0..2 {
+        let flow = packet(Protocol::Udp, 1, 1);
+        assert_eq!(world.traffic(i, flow), Some(given));
+    }
+}
+
+/// A large table comes over whole, in order of deadlines or not.
+#[test]
+fn a_joining_node_gets_everything() {
+    let mut world = World::new(5, 2, |_| {});
+    world.start(0);
+    pass(&mut world, 4_000);
+    for server in 0..100 {
+        for client in 0..40 {
+            world.traffic(0, packet(Protocol::Udp, client, server));
+        }
+    }
+    pass(&mut world, 1_000);
+    world.start(1);
+    let begun = world.now;
+    while !world.is_ready(1) {
+        pass(&mut world, 10);
+        assert!(world.now.since(begun) < 5_000, "too long");
+    }
+    assert_eq!(world.content(1).len(), 4_000);
+    assert_eq!(world.content(0), world.content(1));
+    let sent = stats(&world, 0).sent_bytes / 4_000;
+    println!(
+        "{} ms and {sent} bytes a session for 4000 sessions",
+        world.now.since(begun)
+    );
+}
+
+/// Of sessions that are busy a record is sent now and then, not for every packet.
+#[test]
+fn a_busy_flow_costs_a_record_an_interval() {
+    let mut world = pair();
+    let before = stats(&world, 0).sent_records;
+    for _ in 0..2_000 {
+        world.traffic(0, packet(Protocol::Udp, 1, 1));
+        world.traffic(0, packet(Protocol::Icmp, 2, 1));
+        pass(&mut world, 10);
+    }
+    let sent = stats(&world, 0).sent_records - before;
+    assert!((4..=10).contains(&sent), "{sent} records in 20 s");
+}
+
+#[test]
+fn a_node_that_takes_leave_is_gone_at_once() {
+    let mut world = pair();
+    world.sites[0].node.as_mut().unwrap().leave();
+    world.collect(0);
+    world.crash(0, false);
+    pass(&mut world, 5);
+    assert!(events(&mut world, 1).contains(&Event::PeerDown(1)));
+    let site = &mut world.sites[1];
+    let mut here = Here(&mut site.nat64);
+    let node = site.node.as_mut().unwrap();
+    node.on_tick(Tick(0), &mut here);
+    assert!(node.is_ready(), "time that goes back does no harm");
+}

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::oracle::Removed;
 use super::world::{HANDLE, World, packet};
 use crate::base::Protocol;
+use crate::replica::peer::stamp::Stamp;
 use crate::replica::peer::{Config, Event, SessionKey, ShareMode};
 
 /// One seed's chaos.
@@ -16,7 +17,7 @@ struct Story {
     partitioned: bool,
     next_client: u16,
     /// What each site has to have before it may say that it is ready.
-    owed: BTreeMap<usize, Vec<SessionKey>>,
+    owed: BTreeMap<usize, Vec<(SessionKey, Stamp)>>,
 }
 
 impl Story {
@@ -116,6 +117,12 @@ impl Story {
             let keep = self.world.dice.percent(50);
             self.world.crash(site, keep);
             self.owed.remove(&site);
+            // What it removed and could not tell is not removed.
+            for i in 0..self.world.sites.len() {
+                for (key, (client, ..)) in self.world.content(i) {
+                    self.removed.remove(&(key.protocol, client));
+                }
+            }
         }
     }
 
@@ -134,7 +141,7 @@ impl Story {
         let others: Vec<_> = all.collect();
         let common = first.into_iter();
         let common = common.filter(|(key, v)| others.iter().all(|o| o.get(key) == Some(v)));
-        self.owed.insert(site, common.map(|(key, _)| key).collect());
+        self.owed.insert(site, common.collect());
     }
 
     /// Whoever says that it is ready has what all the others have had since it began.
@@ -159,11 +166,10 @@ impl Story {
                     .filter(|j| self.world.is_ready(*j))
                     .map(|j| self.world.versions(j))
                     .collect();
-                for key in owed {
-                    let everywhere = others.iter().all(|other| other.contains_key(&key));
+                for (key, stamp) in owed {
+                    let everywhere = others.iter().all(|o| o.get(&key) == Some(&stamp));
                     if everywhere && !others.is_empty() && !ours.contains_key(&key) {
-                        let held: Vec<_> = others.iter().map(|o| o.get(&key)).collect();
-                        panic!("{i} is ready without {key:?} {held:?}");
+                        panic!("{i} is ready without {key:?}");
                     }
                 }
             }
@@ -204,9 +210,12 @@ impl Story {
         }
         // What merely lives on is told late.
         self.pass(6_000);
-        if let Some(left) = self.world.leftovers() {
-            panic!("{left}");
-        }
+        let left = |story: &mut Self| {
+            story.pass(40);
+            story.world.leftovers()
+        };
+        let left: Vec<_> = (0..10).map_while(|_| left(self)).collect();
+        assert!(left.len() < 10, "{left:?}");
         if self.is_auto() {
             assert_eq!(self.world.overlap(), None);
             let nodes = self.world.sites.iter().filter_map(|s| s.node.as_ref());
@@ -306,4 +315,4 @@ fn a_node_has_nothing_to_do_in_peace() {
 /// Milliseconds within which copies agree once everything works again.
 const PATIENCE: u64 = 60_000;
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 200;
