@@ -44,6 +44,8 @@ mod stamp;
 mod stats;
 mod table;
 
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 #[cfg(test)]
 mod sim;
 
