@@ -35,10 +35,13 @@ impl Node {
         {
             self.send(Destination::Peer(to), &message);
         }
-        let overdue = self.queries.extract_if(.., |_, query| query.until <= now);
-        let found = false;
-        let answers = overdue.map(|(query, _)| Event::Answered { query, found });
-        self.common.events.extend(answers);
+        let events = &mut self.common.events;
+        self.queries.retain(|query, asked| {
+            let waits = now < asked.until;
+            let (query, found) = (*query, false);
+            events.extend((!waits).then_some(Event::Answered { query, found }));
+            waits
+        });
     }
 
     fn flush_due(&mut self, now: Tick, handle: Handle, tables: &mut dyn Tables) {

@@ -27,12 +27,9 @@ impl Node {
         let stats = &mut self.common.stats;
         stats.received_datagrams += 1;
         stats.received_bytes += datagram.len() as u64;
-        let header = match Header::read(datagram) {
-            Ok(header) => header,
-            Err(_) => {
-                stats.malformed += 1;
-                return;
-            }
+        let Ok(header) = Header::read(datagram) else {
+            stats.malformed += 1;
+            return;
         };
         let config = &self.common.config;
         if (header.sender, header.epoch) == (config.node, config.epoch) {

@@ -380,7 +380,7 @@ mod tests {
             size(Stamp::ZERO, &|i| alive(i, i.into(), hours, 1 << 20)),
             size(stamp, &|_| Body::Deleted { birth: 1 << 39 }),
         ];
-        println!("bytes a session: new {sizes:?} (new, new in one /64, in bulk, deleted)");
+        // New, new with clients in one /64, in a whole transfer, deleted.
         assert_eq!(sizes, [34, 26, 45, 17]);
     }
 }

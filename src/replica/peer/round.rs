@@ -282,7 +282,7 @@ mod tests {
         theirs: &Shadow,
         question: Message<'_>,
     ) -> Vec<u16> {
-        match question {
+        match question.clone() {
             Message::AskTop { tag, ask } => {
                 let groups = theirs.groups().to_vec();
                 let top = Top {
@@ -318,7 +318,16 @@ mod tests {
                 }
                 return buckets;
             }
-            other => panic!("{other:?} is no question"),
+            Message::Beat(_)
+            | Message::Batch { .. }
+            | Message::Again { .. }
+            | Message::TooOld { .. }
+            | Message::Top(_)
+            | Message::Group { .. }
+            | Message::Piece { .. }
+            | Message::Query { .. }
+            | Message::Answer { .. }
+            | Message::Bye => panic!("{question:?} is no question"),
         }
         Vec::new()
     }

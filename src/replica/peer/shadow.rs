@@ -377,7 +377,6 @@ mod tests {
     #[test]
     fn memory_a_session() {
         let (entry, birth) = (size_of::<Entry>(), size_of::<Birth>());
-        println!("bytes of versions: {entry} a session, {birth} a mapping");
         assert_eq!((entry, birth), (24, 24));
     }
 }
