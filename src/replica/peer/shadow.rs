@@ -82,6 +82,13 @@ impl Shadow {
         self.len
     }
 
+    /// Everything, without looking at what is empty.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = (SessionKey, Stamp)> {
+        let buckets = self.buckets.iter().filter(|b| !b.entries.is_empty());
+        buckets.flat_map(|b| b.entries.iter().map(|e| (e.key, e.stamp)))
+    }
+
     #[cfg(test)]
     pub(super) fn graves(&self) -> usize {
         self.graves.len()

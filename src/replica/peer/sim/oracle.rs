@@ -7,7 +7,6 @@ use super::world::{HANDLE, World};
 use crate::base::{Protocol, Transport6};
 use crate::model::TcpState;
 use crate::nat64::tcp::Lifetime;
-use crate::replica::peer::shadow::BUCKETS;
 use crate::replica::peer::stamp::Stamp;
 use crate::replica::peer::{Node, SessionKey};
 
@@ -38,9 +37,7 @@ impl World {
         let Some(node) = &self.sites[i].node else {
             return BTreeMap::new();
         };
-        let shadow = &node.instances[&HANDLE].shadow;
-        let all = (0..BUCKETS as u16).flat_map(|bucket| shadow.bucket(bucket));
-        all.map(|(key, version)| (key, version.stamp)).collect()
+        node.instances[&HANDLE].shadow.all().collect()
     }
 
     /// Whether a node knows the last version of everything that a client has anywhere.
