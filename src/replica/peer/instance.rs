@@ -383,7 +383,7 @@ fn remaining(now: Tick, deadline: Tick) -> u32 {
 }
 
 /// Streams that fit into a [`Top`] together with everything else.
-const STREAMS: usize = 16;
+pub(super) const STREAMS: usize = 16;
 
 /// Bytes of a session in a batch, about.
 const SESSION: usize = 34;

@@ -102,7 +102,7 @@ impl Node {
     }
 
     fn answer_beat(&mut self, now: Tick, to: SocketAddr, urgent: bool) {
-        if now.since(self.answered) >= ANSWER_EVERY || self.answered == now {
+        if now.since(self.answered) >= ANSWER_EVERY {
             self.answered = now;
             self.beat(now, Destination::Peer(to), urgent);
         }

@@ -132,8 +132,9 @@ impl Knowledge {
 /// Times are 48 bits wide.
 pub(super) const TIME_MAX: u64 = (1 << 48) - 1;
 
-/// How many writers are told apart.
-pub(super) const WRITERS: usize = 64;
+/// How many writers are told apart: as many as fit into the smallest datagram with the rest of a
+/// [`Top`](super::message::Top).
+pub(super) const WRITERS: usize = 40;
 
 /// Time runs in 64ths of a millisecond from the beginning of 2020 on: good until 2159.
 const EPOCH: u64 = 1_577_836_800_000;

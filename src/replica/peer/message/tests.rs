@@ -128,3 +128,20 @@ proptest! {
         let _ = Message::read(&bytes);
     }
 }
+
+/// The largest that a comparison begins with still fits into the smallest datagram.
+#[test]
+fn a_full_top_fits() {
+    let mut knowledge = Knowledge::default();
+    for writer in 0..100 {
+        knowledge.advance(Stamp::new(u64::MAX, writer));
+    }
+    let top = Top {
+        knowledge,
+        streams: vec![(1, u64::MAX, u64::MAX); crate::replica::peer::instance::STREAMS],
+        groups: vec![u64::MAX; crate::replica::peer::shadow::GROUPS],
+        ..Top::default()
+    };
+    let len = Message::Top(top).write().len();
+    assert!(len + crate::replica::peer::seal::OVERHEAD <= crate::replica::peer::PAYLOAD_MIN);
+}

@@ -2,7 +2,8 @@
 //! Clusters of simulated nodes with real tables, under thousands of misfortunes.
 //!
 //! Time and the network are made up, and everything follows from a seed: a run that fails names
-//! its seed, and `TYLO_SIM_SEED=N cargo test --lib replica::peer::sim` runs it again.
+//! its seed, and `TYLO_SIM_SEED=N cargo test --lib replica::peer::sim` runs it again. The
+//! long form is `TYLO_SIM_SEEDS=5000`, from that seed on.
 
 mod attacks;
 mod oracle;
