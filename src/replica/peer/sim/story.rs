@@ -290,6 +290,16 @@ fn ports_are_shared_without_overlap() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// Nodes that become ready without knowing of each other may choose the same number to write
+/// under.
+#[test]
+fn writers_with_one_number_settle_it() {
+    let failed = failures(20_000..20_000 + SEEDS / 4, |config| {
+        config.epoch = config.epoch & !0xffff | 7;
+    });
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
 /// The oracle is not blind: without repair it finds something wrong.
 #[test]
 fn without_repair_copies_do_not_agree() {
