@@ -271,7 +271,8 @@ fn copies_agree_after_any_chaos() {
         text.and_then(|text| text.parse::<u64>().ok())
     };
     let (first, count) = (number("TYLO_SIM_SEED"), number("TYLO_SIM_SEEDS"));
-    let count = count.unwrap_or(if first.is_some() { 1 } else { SEEDS });
+    let usual = first.map_or(SEEDS, |_| 1);
+    let count = count.unwrap_or(usual);
     let first = first.unwrap_or(0);
     let failed = failures(first..first + count, |config| {
         // Half of the nodes remember little of what they sent.
@@ -328,4 +329,4 @@ fn a_node_has_nothing_to_do_in_peace() {
 const PATIENCE: u64 = 60_000;
 
 /// How many seeds the usual run takes; TYLO_SIM_SEEDS sets another number.
-const SEEDS: u64 = 160;
+const SEEDS: u64 = 100;
