@@ -21,7 +21,7 @@ use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use crate::base::Tick;
 use crate::dataplane::{self, Inherited};
 use crate::model::control::Takeover;
-use crate::ruleset::Keeper;
+use crate::ruleset::{Keeper, Mode};
 use crate::store;
 
 /// What one program leaves to the next.
@@ -32,6 +32,8 @@ pub(super) struct Legacy {
     /// The socket that the rules belong to, and what rules they are.
     pub(super) rules: Option<Keeper>,
     pub(super) ruleset: Option<u64>,
+    /// How rules hand packets over, which does not change while the kernel runs.
+    pub(super) mode: Option<Mode>,
     /// Since when packets wait, by the clock of [`dataplane::monotonic`].
     pub(super) since: Option<Tick>,
     pub(super) takeover: Takeover,
@@ -59,6 +61,7 @@ impl Legacy {
             "version" => value.clone_into(&mut self.takeover.from),
             "count" => self.takeover.count = value.parse()?,
             "since" => self.since = Some(Tick(value.parse()?)),
+            "mode" => self.mode = Mode::ALL.into_iter().find(|m| m.to_string() == value),
             "ruleset" => self.ruleset = Some(value.parse()?),
             name => {
                 let fd = descriptor(value.parse()?, taken)?;
@@ -71,6 +74,11 @@ impl Legacy {
             }
         }
         Ok(())
+    }
+
+    /// Whether there was a program before.
+    pub(super) const fn is_left(&self) -> bool {
+        self.since.is_some()
     }
 
     /// Packets wait from now on.
@@ -99,6 +107,7 @@ impl Legacy {
             control,
             rules,
             ruleset,
+            mode,
             since,
             takeover,
         } = self;
@@ -106,6 +115,9 @@ impl Legacy {
         named.extend(control.map(|fd| ("control".to_owned(), fd.into())));
         named.extend(rules.map(|fd| ("rules".to_owned(), fd.into())));
         let mut text = format!("version={},count={}", takeover.from, takeover.count);
+        if let Some(mode) = mode {
+            let _ = write!(text, ",mode={mode}");
+        }
         let numbers = [("since", since.map(|since| since.0)), ("ruleset", ruleset)];
         for (name, value) in numbers {
             if let Some(value) = value {
@@ -127,6 +139,7 @@ impl Legacy {
         tracing::error!(%error, program = %program.display(), "cannot become this program; going on");
         let mut back = Self {
             ruleset,
+            mode,
             since,
             takeover: Takeover {
                 failed: Some(format!("cannot become {}: {error}", program.display())),

@@ -33,7 +33,7 @@ use self::traffic::Traffic;
 use crate::control;
 use crate::dataplane::{self, Addresses, Dataplane, NetworkWatch};
 use crate::ruleset;
-use crate::store::{self, Clock, Store};
+use crate::store::{self, Clock, Opening, Store};
 
 mod follow;
 mod gateway;
@@ -177,10 +177,16 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     let (store, saved) = if options.ephemeral {
         (Store::ephemeral(clock), Vec::new())
     } else {
-        let deadline = Duration::from_millis(options.commit_deadline.into());
-        Store::open_with(&options.state_dir, clock, deadline)?
+        let opening = Opening {
+            deadline: Duration::from_millis(options.commit_deadline.into()),
+            trusted: legacy.is_left(),
+        };
+        Store::open_with(&options.state_dir, clock, opening)?
     };
-    let mode = ruleset::probe()?;
+    let mode = match legacy.mode {
+        Some(mode) => mode,
+        None => ruleset::probe()?,
+    };
     tracing::info!(queue_expression = %mode, "rules hand packets over with the {mode} expression");
     let now = dataplane::monotonic();
     let slots: Vec<_> = saved
@@ -273,6 +279,7 @@ fn give_way(gateway: &Gateway, listener: UnixListener) -> anyhow::Result<Legacy>
     let mut legacy = Legacy {
         control: Some(listener),
         ruleset: gateway.ruleset(),
+        mode: Some(gateway.mode),
         ..Legacy::default()
     };
     legacy.begin(&gateway.takeover);

@@ -87,6 +87,10 @@ pub enum Mode {
     Compat,
 }
 
+impl Mode {
+    pub const ALL: [Self; 2] = [Self::Native, Self::Compat];
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

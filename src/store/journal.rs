@@ -21,7 +21,8 @@ use super::coalesce::{Taken, latest};
 use super::history::{Recorder, millis};
 use super::write::Event;
 use super::{
-    Clock, Error, InstanceId, Pool4Range, Pool4Set, SUSPECT, Saved, history, is_damage, open, write,
+    Clock, Error, InstanceId, Opening, Pool4Range, Pool4Set, SUSPECT, Saved, history, is_damage,
+    open, write,
 };
 use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Transport4};
@@ -106,20 +107,19 @@ impl Store {
     /// instance that makes no sense, or is damaged beyond reading any instance. Nothing stored is
     /// changed then.
     pub fn open(dir: &Path, clock: fn() -> Clock) -> Result<(Self, Vec<Saved>), Error> {
-        Self::open_with(dir, clock, COMMIT_AFTER)
+        Self::open_with(dir, clock, Opening::default())
     }
 
-    /// Like [`open`](Self::open), for other deadlines: how long changes are gathered before they are
-    /// committed together.
+    /// Like [`open`](Self::open), in another way.
     ///
     /// # Errors
     /// As there.
     pub fn open_with(
         dir: &Path,
         clock: fn() -> Clock,
-        deadline: Duration,
+        opening: Opening,
     ) -> Result<(Self, Vec<Saved>), Error> {
-        let (db, lock, saved) = open(dir, clock())?;
+        let (db, lock, saved) = open(dir, clock(), opening.trusted)?;
         let mut recorder = Recorder::default();
         for each in &saved {
             recorder.set(each.id, &each.settings);
@@ -129,7 +129,7 @@ impl Store {
         let writer = Writer {
             db,
             clock,
-            deadline,
+            deadline: opening.deadline,
             suspect: dir.join(SUSPECT),
             shared: Arc::clone(&shared),
             removed: HashSet::new(),

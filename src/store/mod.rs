@@ -169,17 +169,41 @@ fn advice(error: &rusqlite::Error) -> &'static str {
     }
 }
 
+/// How a database is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// How long changes are gathered before they are committed together.
+    pub deadline: std::time::Duration,
+    /// A predecessor wrote it until a moment ago: it is not examined before it is used. Damage that
+    /// shows when it is read is dealt with as ever.
+    pub trusted: bool,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self {
+            deadline: COMMIT_AFTER,
+            trusted: false,
+        }
+    }
+}
+
 /// Opens and locks a state directory, brings the schema up to date and reads everything. A damaged
 /// database is replaced by what can be read of it.
-fn open(dir: &Path, clock: Clock) -> Result<(Connection, File, Vec<Saved>), Error> {
+fn open(dir: &Path, clock: Clock, trusted: bool) -> Result<(Connection, File, Vec<Saved>), Error> {
     let lock = claim(dir)?;
     let seconds = clock.wall / 1_000;
     salvage::finish(dir, seconds)?;
     let suspect = dir.join(SUSPECT);
-    let opened = match read(dir, clock, suspect.exists()) {
+    let examine = match (suspect.exists(), trusted) {
+        (true, _) => Examine::All,
+        (false, false) => Examine::Present,
+        (false, true) => Examine::Nothing,
+    };
+    let opened = match read(dir, clock, examine) {
         Err(error) if error.is_damage() => {
             salvage::salvage(dir, error, seconds)?;
-            read(dir, clock, true)
+            read(dir, clock, Examine::All)
         }
         opened => opened,
     };
@@ -205,8 +229,16 @@ fn claim(dir: &Path) -> Result<File, Error> {
     lock(dir)
 }
 
-/// Reads everything but what was; looks at that, too, when it is suspect.
-fn read(dir: &Path, clock: Clock, suspect: bool) -> Result<(Connection, Vec<Saved>), Error> {
+/// What is examined while it is read, beyond what reading itself shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Examine {
+    All,
+    /// All but what was, unless there is none.
+    Present,
+    Nothing,
+}
+
+fn read(dir: &Path, clock: Clock, examine: Examine) -> Result<(Connection, Vec<Saved>), Error> {
     let db = connect(dir)?;
     // What is damaged stays as it is found: the log is not written into it.
     let careful = |on| db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on);
@@ -215,7 +247,11 @@ fn read(dir: &Path, clock: Clock, suspect: bool) -> Result<(Connection, Vec<Save
     careful(true).map_err(trouble)?;
     let saved = std::thread::scope(|scope| {
         // Finds what reading alone does not, and meanwhile the other processor reads.
-        let check = scope.spawn(|| inspect::sound(&path, suspect));
+        let check = scope.spawn(|| match examine {
+            Examine::Nothing => Ok(()),
+            Examine::Present => inspect::sound(&path, false),
+            Examine::All => inspect::sound(&path, true),
+        });
         let saved = load::instances(&db, clock);
         let sound = check.join().unwrap_or(Ok(()));
         sound.map_err(trouble).and(saved)

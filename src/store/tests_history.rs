@@ -410,7 +410,7 @@ fn a_deadline_is_kept_and_what_is_confirmed_does_not_wait_for_it() {
     };
     // So long that no test would wait for it.
     let long = Duration::from_secs(3_600);
-    let (store, _) = Store::open_with(&dir.0, clock, long).unwrap();
+    let (store, _) = Store::open_with(&dir.0, clock, opening(long)).unwrap();
     add(&store, 0, 0);
     begin(&store, of(1, 1));
     std::thread::sleep(Duration::from_millis(100));
@@ -423,7 +423,14 @@ fn a_deadline_is_kept_and_what_is_confirmed_does_not_wait_for_it() {
     begin(&store, of(3, 3));
     drop(store);
     assert_eq!(stored(), 3, "a clean end");
-    let (store, _) = Store::open_with(&dir.0, clock, Duration::from_millis(1)).unwrap();
+    let (store, _) = Store::open_with(&dir.0, clock, opening(Duration::from_millis(1))).unwrap();
     begin(&store, of(4, 4));
     wait(|| stored() == 4);
+}
+
+fn opening(deadline: Duration) -> Opening {
+    Opening {
+        deadline,
+        ..Opening::default()
+    }
 }

@@ -76,7 +76,12 @@ fn what_can_be_read_of_a_damaged_database_goes_on() {
         }
         let before = fs::read(dir.0.join(DATABASE)).unwrap();
 
-        let (store, saved) = Store::open(&dir.0, clock).unwrap();
+        // Reading it shows the damage as well as examining it before.
+        let opening = Opening {
+            trusted: case % 2 == 1,
+            ..Opening::default()
+        };
+        let (store, saved) = Store::open_with(&dir.0, clock, opening).unwrap();
         let saved = &saved[0];
         let total = PORTS.len();
         let lost: usize = damaged.iter().map(|(_, rows)| rows).sum();
