@@ -297,15 +297,19 @@ fn rows_that_cannot_be_are_passed_over() {
          INSERT INTO eamt VALUES (7, 768, 24, x'00000000000000000000000000000000', 64);
          INSERT INTO denylist4 VALUES (7, 0, 1, 24);
          INSERT INTO denylist4 VALUES (7, 1, 4294967296, 32);
-         INSERT INTO denylist4 VALUES (7, 2, 256, -1);",
+         INSERT INTO denylist4 VALUES (7, 2, 256, -1);
+         INSERT INTO fmrt VALUES (7, x'00', 51, 0, 24, 13, 0);
+         INSERT INTO fmrt VALUES (7, x'20010db800ce00000000000000000000', 51, 1, 24, 13, 0);
+         INSERT INTO fmrt VALUES (7, x'20010db800ce00000000000000000000', 52, 0, 24, 49, 0);
+         INSERT INTO fmrt VALUES (7, x'20010db800ce00000000000000000000', 53, 0, 24, 13, 12);",
     )
     .unwrap();
     drop(db);
     let (store, saved) = Store::open(&dir.0, clock).unwrap();
     assert_eq!(saved[0].mappings, [mapping(1, true)]);
-    assert_eq!(saved[0].unusable, 15);
+    assert_eq!(saved[0].unusable, 19);
     assert_eq!(saved[0].eamt, [eam("::/64", "0.0.3.0/24")]);
-    assert!(saved[0].denylist4.is_empty());
+    assert!(saved[0].denylist4.is_empty() && saved[0].fmrt.is_empty());
     drop(store);
     let db = Connection::open(dir.0.join("state.db")).unwrap();
     db.execute("UPDATE instance SET settings = '{'", [])

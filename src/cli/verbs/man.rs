@@ -127,8 +127,8 @@ fn own() -> String {
     page.text("VERB [VALUES and OPTIONS]");
     page.section("DESCRIPTION");
     page.text(
-        "One program with several names. As tylod, jool, jool_siit, jool_mapt and joold it is what their own \
-         pages say; those names can be its first word, too. These are its other verbs:",
+        "One program with several names. As tylod, jool, jool_siit, jool_mapt and joold it is what \
+         their own pages say; those names can be its first word, too. These are its other verbs:",
     );
     for verb in VERBS {
         let command = (verb.command)();

@@ -61,7 +61,7 @@ pub(in crate::daemon) fn mapping(instance: &mut Instance) -> Result<&mut Mapt, F
 pub(super) fn fmr_failure(error: FmrError) -> Failure {
     let code = match error {
         FmrError::Duplicate(_) | FmrError::Overlap { .. } => libc::EEXIST,
-        FmrError::Absent { .. } => libc::ESRCH,
+        FmrError::Absent(_) => libc::ESRCH,
     };
     failure(code, error.to_string())
 }

@@ -12,7 +12,7 @@ use crate::daemon::traffic::Slot;
 use crate::engine::Instance;
 use crate::map::{Mapt, Siit};
 use crate::model::control::{self, Failure};
-use crate::model::settings::{Setting, SettingError, Settings};
+use crate::model::settings::{Setting, SettingError, Settings, Value};
 use crate::model::{BibEntry, Flavour, Framework};
 use crate::nat64::pool4::Pool4;
 use crate::store::InstanceId;
@@ -231,11 +231,13 @@ pub(in crate::daemon) fn export(slot: &Slot) -> control::Config {
     };
     // Outside the lock: workers need not wait for it.
     bib.sort_unstable_by_key(|entry| (entry.protocol, entry.v4));
-    // Jool takes the file, too, as long as nothing is in it that Jool does not have.
+    // Jool takes the file, too, as long as nothing is set that Jool does not have.
     let defaults = Settings::default();
-    let worth = |s: &&Setting| !s.extension || s.value(&contents.settings) != s.value(&defaults);
-    let settings = Setting::known(slot.flavour).filter(worth);
-    let settings = settings.map(|s| (s.key.to_owned(), s.value(&contents.settings)));
+    let settings = Setting::known(slot.flavour)
+        .map(|s| (s, s.value(&contents.settings)))
+        .filter(|(s, value)| !s.extension || *value != s.value(&defaults))
+        .filter(|(_, value)| *value != Value::MaptType(None))
+        .map(|(s, value)| (s.key.to_owned(), value));
     let mut config = control::Config {
         framework: slot.framework,
         settings: settings.collect(),
@@ -340,7 +342,6 @@ fn foreign(empty: bool, table: &str, whose: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::settings::Value;
     use crate::model::{Pool4Entry, PortRange};
 
     fn config(settings: &[(&str, Value)]) -> control::Config {
