@@ -111,21 +111,17 @@ check "a port of the customer's passes" ask client1 10
 # The published tutorial's mistake: the ports of PSID 14.
 disagree() {
 	local port status=0
-	tylo_mapt ce2 check -i "CE 774" --seconds 4 >"$WORK/disagree" 2>&1 & local watcher=$!
-	sleep 1
 	for port in 28672 28900 29500 30719; do forge napt2 192.0.2.59 $port $SERVER 7001; done
-	wait $watcher || status=$?
+	tylo_mapt ce2 check -i "CE 774" --seconds 0 >"$WORK/disagree" 2>&1 || status=$?
 	cat "$WORK/disagree"
 	[ $status = 1 ] && grep -q 'belong to PSID 14' "$WORK/disagree"
 }
 wild() { # ports of several customers, from one
 	local port status=0
-	tylo_mapt br check -i BR --seconds 4 >"$WORK/wild" 2>&1 & local watcher=$!
-	sleep 1
 	for port in 1000 20000 30000 47000 62000; do
 		forge ce1 "${MAP6[ce1]}" $port 64:ff9b::203.0.113.56 7001
 	done
-	wait $watcher || status=$?
+	tylo_mapt br check -i BR --seconds 0 >"$WORK/wild" 2>&1 || status=$?
 	cat "$WORK/wild"
 	[ $status = 1 ] && grep -q 'customers with a port or address that is not theirs (5 samples)' "$WORK/wild"
 }

@@ -97,7 +97,7 @@ pub(super) fn command() -> Clap {
                         .long("seconds")
                         .value_name("N")
                         .default_value("10")
-                        .help("How long"),
+                        .help("How long; 0 looks at what happened since the instance was started"),
                 ),
         )
 }

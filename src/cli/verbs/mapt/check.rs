@@ -35,7 +35,10 @@ pub(super) fn check(found: &ArgMatches, out: &mut dyn Write) -> Result<(), RunEr
         error,
     })?;
     let mut client = Client::connect()?;
-    let before = look(&mut client, &name)?;
+    let before = match seconds {
+        0 => Look::default(),
+        _ => look(&mut client, &name)?,
+    };
     thread::sleep(Duration::from_secs(seconds.into()));
     let after = look(&mut client, &name)?;
     let known = before.strays.iter().map(|stray| stray.serial).max();
@@ -46,9 +49,13 @@ pub(super) fn check(found: &ArgMatches, out: &mut dyn Write) -> Result<(), RunEr
         fmrt: after.fmrt.clone(),
     };
     let dropped = after.dropped.saturating_sub(before.dropped);
+    let since = match seconds {
+        0 => "since the start".to_owned(),
+        _ => format!("{seconds} s"),
+    };
     writeln!(
         out,
-        "{seconds} s: {} packets were translated, {dropped} were dropped because they disagree with their rule",
+        "{since}: {} packets were translated, {dropped} were dropped because they disagree with their rule",
         after.translated.saturating_sub(before.translated)
     )?;
     let groups = domain.sort(&new);
@@ -62,6 +69,7 @@ pub(super) fn check(found: &ArgMatches, out: &mut dyn Write) -> Result<(), RunEr
 }
 
 /// What the daemon knows at one moment.
+#[derive(Default)]
 struct Look {
     translated: u64,
     dropped: u64,
@@ -70,12 +78,7 @@ struct Look {
 }
 
 fn look(client: &mut Client, name: &str) -> Result<Look, RunError> {
-    let mut look = Look {
-        translated: 0,
-        dropped: 0,
-        strays: Vec::new(),
-        fmrt: Vec::new(),
-    };
+    let mut look = Look::default();
     let ask = |command| request(Flavour::Mapt, name, command);
     client.call(&ask(Command::StatsDisplay), |reply| {
         let Reply::Stats(rows) = reply else {
