@@ -12,7 +12,7 @@
 use std::thread;
 use std::time::Instant;
 
-use super::gateway::stateful;
+use super::gateway::remembering;
 use super::news::row;
 use super::traffic::Slot;
 use crate::base::prefix::Pool6;
@@ -205,7 +205,7 @@ pub(super) fn read<T>(
     look: impl FnOnce(&Table) -> T,
 ) -> Result<T, Failure> {
     let mut instance = slot.lock();
-    Ok(look(stateful(&mut instance)?.table(protocol)))
+    Ok(look(remembering(&mut instance)?.table(protocol)))
 }
 
 /// How many keys are kept at a time, which is what a display needs in memory: 12 bytes each, and

@@ -107,7 +107,17 @@ check "whoever knows a mapping may use it" natted client1 other $SERVER 7100
 check "the server reaches a client that waits" told server
 check "a customer reaches another directly" stays br JSTAT_MAPT_PSID told client1
 check "a client reaches its neighbour by their common address" told client2
-check "a port without a mapping is closed" not fetch server small http://192.0.2.8:50000
+forward() { tylo_mapt ce1 forward -i "${NAME[ce1]}" "$@"; }
+http_server client1 8080
+# 50016 is 48 << 10 | 27 << 5: one of the customer's.
+check "a port is made to lead to a client" forward tcp 50016 192.168.0.4#8080
+check "and is listed" says '^TCP 192\.0\.2\.8#50016 192\.168\.0\.4#8080$' forward
+check "the server reaches the client by it" fetch server large http://192.0.2.8:50016
+check "another customer does, too" fetch client2 small http://192.0.2.8:50016
+check "its neighbours do, too" fetch client1 small http://192.0.2.8:50016
+check "a port of somebody else's is refused" rejects ce1 "$BIN/tylo" mapt forward \
+	-i "${NAME[ce1]}" tcp 50100 192.168.0.4#8080
+check "a port without a mapping is closed" not fetch server small http://192.0.2.8:50017
 
 echo "--- what disagrees with the rule"
 check "a foreign port to the customer is dropped by the customer edge and counted" \
@@ -137,6 +147,10 @@ check "a mapping survives" told server restart ce2
 mapt_kill ce1
 must "the daemon of ce1 gets ready" mapt_start ce1
 check "ports are translated as before" says '^on' tylo_mapt ce1 napt -i "${NAME[ce1]}"
+check "the port of a client leads there as before" \
+	fetch server small http://192.0.2.8:50016
+check "until that is taken back" forward --remove tcp 50016
+check "and then no more" not fetch server small http://192.0.2.8:50016
 check "client 1 fetches a page" fetch client1 large
 check "and pings" ping_ok client1 $SERVER
 

@@ -21,6 +21,7 @@ use crate::model::{DEFAULT_INSTANCE, Flavour, PortRange};
 
 mod calc;
 mod check;
+mod forward;
 mod rules;
 
 pub(super) fn command() -> Clap {
@@ -84,6 +85,7 @@ pub(super) fn command() -> Clap {
                 )
                 .arg(instance_arg()),
         )
+        .subcommand(forward::command())
         .subcommand(
             Clap::new("check")
                 .about(
@@ -112,6 +114,7 @@ pub(super) fn mapt(args: Args<'_>) -> ExitCode {
         Some(("calc", found)) => calc::calc(found, out),
         Some(("rules", found)) => rules::rules(found, out),
         Some(("napt", found)) => napt(found, out),
+        Some(("forward", found)) => forward::forward(found, out),
         Some(("check", found)) => check::check(found, out),
         // Others are refused before.
         Some(_) | None => Ok(()),

@@ -58,7 +58,7 @@ static VERBS: &[Verb] = verbs! {
     db "check|export|vacuum" "Looks after the database" |args, _| db::db(args);
     upgrade "" "Replaces the daemon by the installed version" |args, _| upgrade::upgrade(args);
     who "ADDRESS PORT PROTO" "Says who had an IPv4 address and port" |args, _| who::who(args);
-    mapt "calc|rules|napt|check" "Explains mapping rules, helps customer edges" |args, _| mapt::mapt(args);
+    mapt "calc|rules|napt|..." "Explains mapping rules, helps customer edges" |args, _| mapt::mapt(args);
     man "DIR" "Writes manual pages" man::man;
 };
 

@@ -353,6 +353,16 @@ pub(super) fn stateful(instance: &mut Instance) -> Result<&mut Nat64, Failure> {
     instance.nat64_mut().ok_or_else(foreign)
 }
 
+/// The tables of whatever keeps sessions.
+pub(super) fn remembering(instance: &mut Instance) -> Result<&mut Nat64, Failure> {
+    let why = match instance.flavour() {
+        Flavour::Mapt => "this instance keeps no sessions; see 'tylo mapt napt'",
+        Flavour::Nat64 | Flavour::Siit => "only NAT64 instances have pool4, BIB and sessions",
+    };
+    let sessions = instance.sessions_mut();
+    sessions.ok_or_else(|| failure(libc::EOPNOTSUPP, why))
+}
+
 /// The tables of an SIIT instance.
 pub(super) fn stateless(instance: &mut Instance) -> Result<&mut Siit, Failure> {
     let foreign = || {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! pool4 and BIB of NAT64 instances.
 
-use super::{Gateway, failure, stateful, storage};
+use super::{Gateway, failure, remembering, stateful, storage};
 use crate::base::Protocol;
 use crate::daemon::traffic::Slot;
 use crate::dataplane;
@@ -141,7 +141,7 @@ impl Gateway {
         edit: impl FnOnce(&mut Nat64) -> Result<(), BibError>,
     ) -> Result<(), Failure> {
         let mut instance = slot.lock();
-        edit(stateful(&mut instance)?).map_err(bib_failure)?;
+        edit(remembering(&mut instance)?).map_err(bib_failure)?;
         self.traffic.publish(slot, &mut instance);
         drop(instance);
         self.traffic.store.flush(slot.id).map_err(|error| {

@@ -115,7 +115,7 @@ fn holder(rule: crate::model::mapt::MapRule, addr: Ipv4Addr, port: u16) -> Strin
     format!("PSID {psid}, {}{note}", found.customer.prefix())
 }
 
-fn ranges(ports: &PortSet, most: usize) -> String {
+pub(super) fn ranges(ports: &PortSet, most: usize) -> String {
     let mut all = ports.ranges();
     let first: Vec<PortRange> = all.by_ref().take(most).collect();
     let first: Vec<String> = first.into_iter().map(shown).collect();
@@ -134,7 +134,7 @@ fn ranges(ports: &PortSet, most: usize) -> String {
 }
 
 /// How many ranges are printed, and the last.
-const MOST: usize = 4;
+pub(super) const MOST: usize = 4;
 
 #[cfg(test)]
 mod tests {
