@@ -41,17 +41,26 @@ fn personality(
 }
 
 fn usage(code: u8) -> ExitCode {
-    let text = format!(
-        "\
-Usage: tylo tylod [OPTION...]     the daemon
-       tylo jool ...              controls its NAT64 instances
-       tylo jool_siit ...         controls its SIIT instances
-       tylo jool_mapt ...         controls its MAP-T instances
-       tylo joold [FILE...]       exchanges sessions with other gateways
-{}\
-Also works under the names tylod, jool, jool_siit, jool_mapt and joold. Each has --help.
-",
-        tylo::cli::verbs()
+    const PERSONALITIES: [(&str, &str); 5] = [
+        ("tylod [OPTION...]", "The daemon"),
+        ("jool ...", "Controls its NAT64 instances"),
+        ("jool_siit ...", "Controls its SIIT instances"),
+        ("jool_mapt ...", "Controls its MAP-T instances"),
+        ("joold [FILE...]", "Exchanges sessions with other gateways"),
+    ];
+    let calls: Vec<(String, &str)> = PERSONALITIES
+        .iter()
+        .map(|(call, about)| ((*call).to_owned(), *about))
+        .chain(tylo::cli::verbs())
+        .collect();
+    let width = calls.iter().map(|(call, _)| call.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (index, (call, about)) in calls.iter().enumerate() {
+        let head = if index == 0 { "Usage:" } else { "" };
+        text.push_str(&format!("{head:<6} tylo {call:<width$}  {about}\n"));
+    }
+    text.push_str(
+        "Also works under the names tylod, jool, jool_siit, jool_mapt and joold. Each has --help.\n",
     );
     use std::io::Write;
     let _ = if code == 0 {

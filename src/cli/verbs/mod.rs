@@ -73,13 +73,11 @@ pub fn verb(
     Some((verb.run)(args, daemon))
 }
 
-/// The words that [`verb`] knows, a line for each.
-pub fn verbs() -> String {
-    let lines = VERBS.iter().map(|verb| {
-        let call = format!("{} {}", verb.name, verb.example);
-        format!("       tylo {call:<24}{}\n", verb.about.to_lowercase())
-    });
-    lines.collect()
+/// The words that [`verb`] knows, each with what it takes, and what for.
+pub fn verbs() -> impl Iterator<Item = (String, &'static str)> {
+    VERBS
+        .iter()
+        .map(|verb| (format!("{} {}", verb.name, verb.example), verb.about))
 }
 
 /// Lets clap read the words of a verb, the first of which is its name; the inner error is the exit
