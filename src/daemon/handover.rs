@@ -4,19 +4,25 @@
 //! Its workers end, everything is written to disk, and the program is replaced in place (`execve`):
 //! the process, the queues with the packets that wait there, the TUN device, the rules and the
 //! control socket stay. The successor finds their descriptors by names in its environment.
+//!
+//! Or else a service manager that keeps descriptors (systemd's `FileDescriptorStoreMax=`) hands
+//! them to the program that it starts next.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use sd_notify::NotifyState;
 
 use crate::base::Tick;
 use crate::dataplane::{self, Inherited};
@@ -42,18 +48,50 @@ pub(super) struct Legacy {
 impl Legacy {
     /// What the program that was here before has left, if there was one.
     pub(super) fn from_environment() -> anyhow::Result<Self> {
-        let Some(text) = std::env::var_os(VARIABLE) else {
-            return Ok(Self::default());
-        };
-        let text = text.to_string_lossy();
-        let mut legacy = Self::default();
-        let mut taken = HashSet::new();
-        for (name, value) in text.split(',').filter_map(|item| item.split_once('=')) {
+        if let Some(text) = std::env::var_os(VARIABLE) {
+            let mut legacy = Self::default();
             legacy
-                .take(name, value, &mut taken)
-                .with_context(|| format!("{VARIABLE} has the item {name}={value}, which is not what a predecessor leaves; start without this variable"))?;
+                .read(&text.to_string_lossy(), &mut HashSet::new())
+                .with_context(|| {
+                    format!(
+                        "{VARIABLE} is not what a predecessor leaves; start without this variable"
+                    )
+                })?;
+            return Ok(legacy);
+        }
+        let kept = match sd_notify::listen_fds_with_names() {
+            Ok(kept) => Self::from_service_manager(kept),
+            Err(error) => Err(error.into()),
+        };
+        Ok(kept.unwrap_or_else(|error| {
+            tracing::warn!("what the service manager kept is of no use: {error:#}");
+            Self::default()
+        }))
+    }
+
+    /// What was [left with](Self::deposit) the service manager.
+    fn from_service_manager(kept: impl Iterator<Item = (RawFd, String)>) -> anyhow::Result<Self> {
+        let (mut legacy, mut taken) = (Self::default(), HashSet::new());
+        for (number, name) in kept {
+            if name == NOTES {
+                let mut notes = File::from(descriptor(number, &mut taken)?);
+                let mut text = String::new();
+                notes.rewind()?;
+                notes.take(NOTES_MAX).read_to_string(&mut text)?;
+                legacy.read(&text, &mut taken)?;
+            } else {
+                legacy.take(&name, &number.to_string(), &mut taken)?;
+            }
         }
         Ok(legacy)
+    }
+
+    fn read(&mut self, text: &str, taken: &mut HashSet<RawFd>) -> anyhow::Result<()> {
+        for (name, value) in text.split(',').filter_map(|item| item.split_once('=')) {
+            self.take(name, value, taken)
+                .with_context(|| format!("{name}={value}"))?;
+        }
+        Ok(())
     }
 
     fn take(&mut self, name: &str, value: &str, taken: &mut HashSet<RawFd>) -> anyhow::Result<()> {
@@ -100,30 +138,52 @@ impl Legacy {
         self.takeover.clone()
     }
 
-    /// Becomes `program`. Returns only when that failed, and then what the program was to get.
-    pub(super) fn exec(self, program: &Path) -> Self {
-        let Self {
-            dataplane,
-            control,
-            rules,
-            ruleset,
-            mode,
-            since,
-            takeover,
-        } = self;
-        let mut named: Vec<(String, OwnedFd)> = dataplane.into_named().collect();
-        named.extend(control.map(|fd| ("control".to_owned(), fd.into())));
-        named.extend(rules.map(|fd| ("rules".to_owned(), fd.into())));
-        let mut text = format!("version={},count={}", takeover.from, takeover.count);
-        if let Some(mode) = mode {
+    /// What is written down, and descriptors by name.
+    fn into_parts(self) -> (String, Vec<(String, OwnedFd)>) {
+        let mut named: Vec<(String, OwnedFd)> = self.dataplane.into_named().collect();
+        named.extend(self.control.map(|fd| ("control".to_owned(), fd.into())));
+        named.extend(self.rules.map(|fd| ("rules".to_owned(), fd.into())));
+        let Takeover { count, from, .. } = &self.takeover;
+        let mut text = format!("version={from},count={count}");
+        if let Some(mode) = self.mode {
             let _ = write!(text, ",mode={mode}");
         }
-        let numbers = [("since", since.map(|since| since.0)), ("ruleset", ruleset)];
-        for (name, value) in numbers {
-            if let Some(value) = value {
-                let _ = write!(text, ",{name}={value}");
-            }
+        if let Some(since) = self.since {
+            let _ = write!(text, ",since={}", since.0);
         }
+        if let Some(ruleset) = self.ruleset {
+            let _ = write!(text, ",ruleset={ruleset}");
+        }
+        (text, named)
+    }
+
+    /// Leaves everything with the service manager, for the program that it starts next. One that
+    /// does not keep descriptors closes them, which is what would have happened without.
+    ///
+    /// # Errors
+    /// The service manager cannot be told.
+    pub(super) fn deposit(self) -> io::Result<()> {
+        let (text, mut named) = self.into_parts();
+        let mut notes = File::from(memfd_create("tylo", MemfdFlags::CLOEXEC)?);
+        notes.write_all(text.as_bytes())?;
+        named.push((NOTES.to_owned(), notes.into()));
+        for (name, fd) in &named {
+            let state = [NotifyState::FdStore, NotifyState::FdName(name)];
+            sd_notify::notify_with_fds(&state, &[fd.as_fd()])?;
+        }
+        Ok(())
+    }
+
+    /// Becomes `program`. Returns only when that failed, and then what the program was to get.
+    pub(super) fn exec(self, program: &Path) -> Self {
+        let mut back = Self {
+            ruleset: self.ruleset,
+            mode: self.mode,
+            since: self.since,
+            takeover: self.takeover.clone(),
+            ..Self::default()
+        };
+        let (mut text, named) = self.into_parts();
         for (name, fd) in &named {
             // Whoever cannot be handed over is not there, and is opened anew.
             if fcntl_setfd(fd, FdFlags::empty()).is_ok() {
@@ -136,17 +196,9 @@ impl Legacy {
             .args(arguments)
             .env(VARIABLE, text)
             .exec();
-        tracing::error!(%error, program = %program.display(), "cannot become this program; going on");
-        let mut back = Self {
-            ruleset,
-            mode,
-            since,
-            takeover: Takeover {
-                failed: Some(format!("cannot become {}: {error}", program.display())),
-                ..takeover
-            },
-            ..Self::default()
-        };
+        let program = program.display();
+        tracing::error!(%error, %program, "cannot become this program; going on");
+        back.takeover.failed = Some(format!("cannot become {program}: {error}"));
         for (name, fd) in named {
             let _ = fcntl_setfd(&fd, FdFlags::CLOEXEC);
             match (name.as_str(), back.dataplane.take(&name, fd)) {
@@ -157,6 +209,11 @@ impl Legacy {
         }
         back
     }
+}
+
+/// Whether a service manager started this program, one that may keep descriptors.
+pub(super) fn is_managed() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 /// The program that this one was started from, as it is now: a package may have replaced it.
@@ -232,6 +289,12 @@ fn descriptor(number: RawFd, taken: &mut HashSet<RawFd>) -> anyhow::Result<Owned
 /// Names and numbers of what is handed over.
 const VARIABLE: &str = "TYLO_HANDOVER";
 
+/// The name of what is written down for the program that the service manager starts next.
+const NOTES: &str = "notes";
+
+/// More than is ever written there, in bytes.
+const NOTES_MAX: u64 = 1 << 12;
+
 /// Changes when a program of an earlier version could not make use of what it gets.
 const FORMAT: usize = 1;
 
@@ -269,7 +332,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_and_what_is_new_is_closed() {
-        let null = || std::fs::File::open("/dev/null").unwrap();
+        let null = || File::open("/dev/null").unwrap();
         for (name, value) in [
             ("count", "many"),
             ("since", "-1"),

@@ -266,6 +266,13 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     if let Ok(Some(program)) = result {
         return give_way(&gateway, kept).map(|legacy| End::GivesWay(program, legacy));
     }
+    if options.keep_rules && !options.ephemeral && result.is_ok() && handover::is_managed() {
+        if let Err(error) = give_way(&gateway, kept)?.deposit() {
+            tracing::warn!(%error, "the service manager cannot be told to keep the queues");
+        }
+        tracing::info!("stopped");
+        return Ok(End::Stopped);
+    }
     // After a failure the rules stay, as they do when the daemon is killed: what they divert waits
     // for the next daemon and does not leak past it.
     let stopped = stop(gateway, options.keep_rules || result.is_err());

@@ -32,6 +32,7 @@ pub(super) enum Datagram<'a> {
 
 const PACKET: u16 = message_type(libc::NFQNL_MSG_PACKET);
 const VERDICT: u16 = message_type(libc::NFQNL_MSG_VERDICT);
+const CONFIG: u16 = message_type(libc::NFQNL_MSG_CONFIG);
 const VERDICT_BATCH: u16 = message_type(libc::NFQNL_MSG_VERDICT_BATCH);
 
 /// Length of the netlink header and the netfilter header behind it, in bytes.
@@ -138,20 +139,35 @@ impl Verdicts {
 
     fn push(&mut self, kind: u16, queue: u16, verdict: libc::c_int, id: u32) {
         let out = &mut self.0;
-        // struct nlmsghdr; no acknowledgement is asked for.
-        out.extend((VERDICT_LEN as u32).to_ne_bytes());
-        out.extend(kind.to_ne_bytes());
-        out.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
-        out.extend([0; 8]);
-        // struct nfgenmsg: family, version, queue.
-        out.extend([libc::AF_UNSPEC as u8, libc::NFNETLINK_V0 as u8]);
-        out.extend(queue.to_be_bytes());
+        begin(out, VERDICT_LEN as u32, kind, queue);
         // Attribute: struct nfqnl_msg_verdict_hdr.
         out.extend(12_u16.to_ne_bytes());
         out.extend((libc::NFQA_VERDICT_HDR as u16).to_ne_bytes());
         out.extend((verdict as u32).to_be_bytes());
         out.extend(id.to_be_bytes());
     }
+}
+
+/// The message that sets how many packets may wait in a queue.
+pub(super) fn set_length(queue: u16, length: u32) -> Vec<u8> {
+    const LEN: u32 = HEADERS as u32 + 8;
+    let mut out = Vec::with_capacity(LEN as usize);
+    begin(&mut out, LEN, CONFIG, queue);
+    out.extend(8_u16.to_ne_bytes());
+    out.extend((libc::NFQA_CFG_QUEUE_MAXLEN as u16).to_ne_bytes());
+    out.extend(length.to_be_bytes());
+    out
+}
+
+fn begin(out: &mut Vec<u8>, length: u32, kind: u16, queue: u16) {
+    // struct nlmsghdr; no acknowledgement is asked for.
+    out.extend(length.to_ne_bytes());
+    out.extend(kind.to_ne_bytes());
+    out.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    out.extend([0; 8]);
+    // struct nfgenmsg: family, version, queue.
+    out.extend([libc::AF_UNSPEC as u8, libc::NFNETLINK_V0 as u8]);
+    out.extend(queue.to_be_bytes());
 }
 
 #[cfg(test)]
@@ -214,6 +230,15 @@ mod tests {
         assert_eq!(parse(&error), Datagram::Answer);
         assert_eq!(parse(&packet(&[])), Datagram::Malformed, "no id");
         assert_eq!(parse(&[]), Datagram::Malformed);
+    }
+
+    #[test]
+    fn a_length_has_the_layout_of_the_kernel() {
+        let message = set_length(6401, 65_536);
+        assert_eq!(message.len(), 28);
+        assert_eq!(message[..4], 28_u32.to_ne_bytes());
+        assert_eq!(message[4..6], CONFIG.to_ne_bytes());
+        assert_eq!(message[16..], [0, 0, 0x19, 0x01, 8, 0, 3, 0, 0, 1, 0, 0]);
     }
 
     #[test]

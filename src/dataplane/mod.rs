@@ -298,7 +298,12 @@ impl Dataplane {
 
     fn open_queue(&self, slot: usize, number: u16) -> Result<Queue, Error> {
         match lock(&self.inherited).take_queue(number) {
-            Some(socket) => Ok(Queue::inherit(slot, number, socket)),
+            Some(socket) => Ok(Queue::inherit(
+                slot,
+                number,
+                socket,
+                self.options.queue_length,
+            )),
             None => Queue::open(slot, number, self.options.queue_length),
         }
     }
@@ -314,14 +319,16 @@ impl Dataplane {
     /// # Errors
     /// A descriptor cannot be duplicated.
     pub fn hand_over(&self) -> io::Result<Inherited> {
-        self.join();
         let mut queues = Vec::new();
         for Slot { slot, sockets, .. } in &*lock(&self.slots) {
             let first = self.queues(*slot).map_err(io::Error::other)?.0;
             for (number, socket) in (first..=u16::MAX).zip(sockets) {
-                queues.push((number, socket.try_clone()?));
+                let socket = socket.try_clone()?;
+                queue::widen(&socket, number);
+                queues.push((number, socket));
             }
         }
+        self.join();
         let tuns = self.tuns.iter().map(Tun::keep).collect::<io::Result<_>>()?;
         Ok(Inherited { tuns, queues })
     }

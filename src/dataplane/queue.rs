@@ -23,7 +23,7 @@ use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, getsockname, send, sockopt};
 use socket2::{Domain, Socket, Type};
 
-use super::message::{Datagram, Queued, Verdicts, parse};
+use super::message::{self, Datagram, Queued, Verdicts, parse};
 use super::{BURST, Error, Verdict, patiently, sys};
 
 /// Room for the packets that wait in the socket, in bytes. The default overflows at a few
@@ -36,6 +36,9 @@ pub(super) const STRIDE: usize = (1 << 16) + 1024;
 /// Super-packets stay off until somebody can cut them: the kernel does not say their segment
 /// size.
 const RECEIVE_SUPER_PACKETS: bool = false;
+
+/// How many packets may wait while one program follows another: half a second of a busy gateway's.
+const LONG: u32 = 1 << 16;
 
 /// How long the kernel may take to acknowledge a setting; it does so at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,6 +64,8 @@ pub(super) struct Queue {
     verdicts: Verdicts,
     /// No batch verdict was given yet.
     fresh: bool,
+    /// More may wait than usual, and this is what is usual.
+    long: Option<u32>,
 }
 
 impl Queue {
@@ -74,7 +79,7 @@ impl Queue {
 
     /// Goes on with a queue that a predecessor left, every packet of which has had its verdict or
     /// was not read yet.
-    pub(super) fn inherit(slot: usize, number: u16, socket: OwnedFd) -> Self {
+    pub(super) fn inherit(slot: usize, number: u16, socket: OwnedFd, length: u32) -> Self {
         Self {
             slot,
             number,
@@ -82,6 +87,7 @@ impl Queue {
             faults: Arc::default(),
             verdicts: Verdicts::default(),
             fresh: false,
+            long: Some(length),
         }
     }
 
@@ -123,17 +129,25 @@ impl Queue {
             faults: Arc::default(),
             verdicts: Verdicts::default(),
             fresh: true,
+            long: None,
         })
     }
 
     /// Receives what is there, at most [`BURST`] datagrams, into `buffer`.
     pub(super) fn receive(
-        &self,
+        &mut self,
         buffer: &mut [u8],
         lens: &mut [usize; BURST],
     ) -> io::Result<usize> {
         match sys::receive_many(self.socket.as_fd(), buffer, STRIDE, lens) {
-            Ok(count) => Ok(count),
+            Ok(count) => {
+                if count < BURST
+                    && let Some(usual) = self.long.take()
+                {
+                    set_length(self.socket.as_fd(), self.number, usual);
+                }
+                Ok(count)
+            }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EINTR) => Ok(0),
                 Some(libc::ENOBUFS) => {
@@ -295,6 +309,20 @@ fn adopt(number: u16) -> Result<OwnedFd, Error> {
         Ok(None) => Err(Error::Adopt(number)),
         Ok(Some(Err(error))) | Err(error) => Err(Error::system("read /proc/self/fd")(error)),
     }
+}
+
+/// Makes room for what comes until a successor reads the queue.
+pub(super) fn widen(socket: &OwnedFd, number: u16) {
+    set_length(socket.as_fd(), number, LONG);
+}
+
+fn set_length(socket: BorrowedFd<'_>, number: u16, length: u32) {
+    // A queue that keeps its length may overflow, and says so in its counters.
+    let _ = send(
+        socket,
+        &message::set_length(number, length),
+        SendFlags::empty(),
+    );
 }
 
 /// Whether a descriptor is the socket that queue `number` is bound to.

@@ -188,7 +188,7 @@ impl Worker {
         let Some(index) = self.queues.iter().position(|queue| queue.slot == slot) else {
             return Ok(());
         };
-        let queue = &self.queues[index];
+        let queue = &mut self.queues[index];
         let mut lens = [0; BURST];
         let count = queue
             .receive(&mut self.buffer, &mut lens)

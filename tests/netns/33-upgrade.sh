@@ -63,6 +63,7 @@ read -r received again silence <"$WORK/received"
 echo "--- $sent datagrams sent, $received received, $again twice; longest silence $silence ms"
 grep -h 'took over' "$WORK/daemon.$STARTS.log" | sed 's/.*waited_ms=\([0-9]*\).*/\1/' | sort -n | tail -n 1 |
 	sed 's/^/--- packets waited at most, in ms: /'
+gw cat /proc/net/netfilter/nfnetlink_queue | sed 's/^/--- queue: /'
 check "no datagram was lost" equal "$received" "$sent"
 check "none came twice" equal "$again" 0
 for i in 1 2 3; do check "busy connection $i went on" wait "${fetches[i - 1]}"; done
