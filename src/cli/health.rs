@@ -19,7 +19,8 @@ pub(super) fn command() -> Clap {
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(
             "Exits with 0 when the daemon answers, its workers run and at least one instance \
-             exists; with 1 otherwise, 253 without a daemon.",
+             exists; with 1 otherwise, 253 without a daemon. With --ready, also with 1 while this \
+             node of a cluster (see 'tylo sync') does not have all sessions yet.",
         )
         .arg(
             Arg::new("json")
@@ -27,13 +28,19 @@ pub(super) fn command() -> Clap {
                 .action(ArgAction::SetTrue)
                 .help("Print everything that is known, as one JSON object"),
         )
+        .arg(
+            Arg::new("ready")
+                .long("ready")
+                .action(ArgAction::SetTrue)
+                .help("Ask whether this gateway may become active, for keepalived and the like"),
+        )
 }
 
 /// The command `tylo health`. `args` begins with its name.
 pub(super) fn health(args: impl Iterator<Item = OsString>) -> ExitCode {
     let parsed = command().try_get_matches_from(args);
-    let json = match parsed {
-        Ok(matches) => matches.get_flag("json"),
+    let (json, ready) = match parsed {
+        Ok(matches) => (matches.get_flag("json"), matches.get_flag("ready")),
         Err(error) => {
             // Nothing sensible can be done when even this cannot be printed.
             let _ = error.print();
@@ -50,11 +57,36 @@ pub(super) fn health(args: impl Iterator<Item = OsString>) -> ExitCode {
     let line = if json {
         serde_json::to_string(&health).unwrap_or_default()
     } else {
-        summary(&health)
+        let waits = ready.then(|| unready(&health)).flatten();
+        waits.unwrap_or_else(|| summary(&health))
     };
     // The exit status tells, even if nobody reads the line.
     let _ = writeln!(std::io::stdout(), "{line}");
-    ExitCode::from(u8::from(!health.ready || health.instances.is_empty()))
+    let sick = !health.ready || health.instances.is_empty();
+    ExitCode::from(u8::from(sick || ready && unready(&health).is_some()))
+}
+
+/// Why a node of a cluster may not become active, when that is all that is wrong.
+fn unready(health: &Health) -> Option<String> {
+    let cluster = health.cluster.as_ref().filter(|cluster| !cluster.ready)?;
+    if !health.ready || health.instances.is_empty() {
+        return None;
+    }
+    let node = cluster.node;
+    let mut why: Vec<String> = cluster.error.iter().cloned().collect();
+    for instance in cluster.instances.iter().filter(|i| !i.ready) {
+        let name = &instance.name;
+        why.push(match instance.mismatches.first() {
+            Some(peer) => format!(
+                "pool6, pool4 or global settings of '{name}' differ from those of node {peer}"
+            ),
+            None => format!("'{name}' does not have all sessions yet"),
+        });
+    }
+    if why.is_empty() {
+        why.push("it has just begun".to_owned());
+    }
+    Some(format!("NOT READY: node {node}: {}", why.join("; ")))
 }
 
 /// Asks the daemon how it is.
@@ -122,6 +154,7 @@ mod tests {
             instances: Vec::new(),
             ephemeral: false,
             takeover: Takeover::default(),
+            cluster: None,
             journal_backlog: 2,
             journal_lost: 3,
         }

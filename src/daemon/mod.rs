@@ -26,6 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::filter::LevelFilter;
 
+use self::cluster::Cluster;
 use self::gateway::Gateway;
 use self::handover::Legacy;
 use self::log::Log;
@@ -35,6 +36,7 @@ use crate::dataplane::{self, Addresses, Dataplane, NetworkWatch};
 use crate::ruleset;
 use crate::store::{self, Clock, Opening, Store};
 
+mod cluster;
 mod follow;
 mod gateway;
 mod handover;
@@ -229,6 +231,7 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         Some(keeper) => keeper,
         None => ruleset::Keeper::open()?,
     };
+    let state_dir = (!options.ephemeral).then_some(options.state_dir.as_path());
     let (succession, successors) = mpsc::channel(1);
     let mut gateway = Gateway::new(
         Arc::clone(&traffic),
@@ -237,6 +240,7 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         keeper,
         options.tun.clone(),
         options.track,
+        Cluster::new(Arc::clone(&traffic), state_dir.map(Path::to_path_buf)),
         succession,
     )?;
     gateway.found = Mutex::new(legacy.ruleset);
@@ -261,8 +265,11 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         }
         return Err(error);
     }
+    gateway.cluster.resume();
     let kept = listener.try_clone()?;
     let result = serve(options, &gateway, listener, runtime, signals, successors);
+    // The others are told that this node goes, while they can hear it.
+    gateway.cluster.stop();
     if let Ok(Some(program)) = result {
         return give_way(&gateway, kept).map(|legacy| End::GivesWay(program, legacy));
     }

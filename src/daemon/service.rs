@@ -99,6 +99,8 @@ impl Service for Gateway {
                 reply(Reply::Stats(rows.collect()));
                 Ok(())
             }
+            Command::SyncSet { config } => self.cluster.set(*config),
+            Command::SyncOff => self.cluster.off(),
             Command::EamtDisplay => {
                 let rows = stateless(&mut slot()?.lock())?.eamt.rows();
                 pages(rows.into_iter(), Reply::Eamt, reply);
@@ -192,6 +194,7 @@ impl Gateway {
             instances,
             ephemeral: self.traffic.store.is_ephemeral(),
             takeover: self.takeover.clone(),
+            cluster: self.cluster.health(),
             journal_backlog: self.traffic.store.backlog(),
             journal_lost: self.traffic.store.lost(),
         })

@@ -9,11 +9,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use super::clock;
+use super::cluster::Port;
 use super::follow::Followers;
 use super::log::{Log, Wanted};
 use super::news::News;
-use super::sync::Port;
+use super::{clock, sync};
 use crate::base::Tick;
 use crate::base::counters::Counter;
 use crate::base::host::Host;
@@ -35,7 +35,7 @@ pub(super) struct Slot {
     pub(super) number: usize,
     pub(super) followers: Followers,
     /// Where other gateways hear of its sessions.
-    pub(super) sync: Port,
+    pub(super) sync: sync::Port,
     instance: Mutex<Instance>,
     complained: Mutex<Option<Instant>>,
 }
@@ -48,7 +48,21 @@ pub(super) struct Traffic {
     pub(super) store: Store,
     /// What this host is called.
     pub(super) host: Addresses,
+    /// Where the other gateways of a cluster hear of changes.
+    pub(super) cluster: Port,
     log: Log,
+}
+
+/// Who changed a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Packets,
+    /// Sessions that ended of themselves.
+    Timers,
+    /// Commands, and nodes that speak Jool's language.
+    Here,
+    /// The other gateways of the cluster, which need not be told.
+    Cluster,
 }
 
 impl Slot {
@@ -67,7 +81,7 @@ impl Slot {
             framework,
             number,
             followers: Followers::default(),
-            sync: Port::default(),
+            sync: sync::Port::default(),
             instance: Mutex::new(instance),
             complained: Mutex::new(None),
         }
@@ -103,17 +117,13 @@ impl Slot {
 }
 
 impl Traffic {
-    pub(super) const fn new(
-        slots: Vec<Arc<Slot>>,
-        store: Store,
-        host: Addresses,
-        log: Log,
-    ) -> Self {
+    pub(super) fn new(slots: Vec<Arc<Slot>>, store: Store, host: Addresses, log: Log) -> Self {
         Self {
             slots: RwLock::new(slots),
             leaving: Mutex::new(Vec::new()),
             store,
             host,
+            cluster: Port::default(),
             log,
         }
     }
@@ -144,23 +154,19 @@ impl Traffic {
     }
 
     /// Passes on what happened to the tables of a locked instance.
-    pub(super) fn publish(&self, slot: &Slot, instance: &mut Instance) {
-        self.pass_on(slot, instance, false);
-    }
-
-    /// Passes on what packets did to the tables of a locked instance, of which peers hear as well.
-    /// They have clocks of their own, and know what they said themselves.
-    fn publish_packets(&self, slot: &Slot, instance: &mut Instance) {
-        self.pass_on(slot, instance, true);
-    }
-
-    fn pass_on(&self, slot: &Slot, instance: &mut Instance, to_peers: bool) {
+    pub(super) fn publish(&self, slot: &Slot, instance: &mut Instance, origin: Origin) {
         let mut changes = Vec::new();
         instance.drain_changes(&mut changes);
         if changes.is_empty() {
             return;
         }
-        self.tell(slot, instance.settings(), &changes, to_peers);
+        let settings = instance.settings();
+        // Jool's nodes have clocks of their own, and know what they said themselves.
+        self.tell(slot, settings, &changes, origin == Origin::Packets);
+        if settings.ss_enabled && origin != Origin::Cluster {
+            self.cluster
+                .tell(slot.id, &changes, origin == Origin::Timers);
+        }
         self.store.journal(slot.id, changes);
     }
 
@@ -195,7 +201,7 @@ impl Traffic {
     /// The last news of an instance that was taken out of service.
     pub(super) fn retire(&self, slot: &Slot) {
         let mut instance = slot.lock();
-        self.publish(slot, &mut instance);
+        self.publish(slot, &mut instance, Origin::Here);
         slot.followers.close();
         slot.sync.close();
         let settings = instance.settings();
@@ -238,7 +244,7 @@ impl Traffic {
     /// Writes everything an instance has to disk.
     fn save(&self, slot: &Slot) {
         let mut instance = slot.lock();
-        self.publish(slot, &mut instance);
+        self.publish(slot, &mut instance, Origin::Here);
         if let Some(nat64) = instance.sessions() {
             self.store.replace(slot.id, nat64.snapshot());
         }
@@ -279,7 +285,7 @@ impl Traffic {
                     *verdict = handle(&self.host, &mut instance, now, packet, out);
                 }
             }
-            self.publish_packets(slot, &mut instance);
+            self.publish(slot, &mut instance, Origin::Packets);
         }
     }
 
@@ -353,7 +359,7 @@ impl Handler for Traffic {
             }
         }
         drop(host);
-        self.publish_packets(slot, &mut instance);
+        self.publish(slot, &mut instance, Origin::Packets);
         if let Some(mark) = instance.sessions_mut().and_then(Nat64::take_exhausted) {
             slot.warn_exhausted(mark);
         }
@@ -368,7 +374,7 @@ impl Handler for Traffic {
             for _ in 0..EXPIRE_PORTIONS {
                 let mut instance = slot.lock();
                 let more = instance.expire(now, EXPIRE_PORTION, out);
-                self.publish(slot, &mut instance);
+                self.publish(slot, &mut instance, Origin::Timers);
                 if !more {
                     break;
                 }
@@ -463,139 +469,4 @@ const EXPIRE_PORTIONS: usize = 50;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::Protocol;
-    use crate::daemon::gateway::{stateful, stateless};
-    use crate::model::settings::Settings;
-    use crate::model::{EamRow, Pool4Entry, PortRange};
-    use crate::nat64::pool4::Pool4;
-    use crate::store::Clock;
-    use crate::wire::samples::{A4, A6, B6, C4, C6, icmp, udp};
-
-    fn clock() -> Clock {
-        Clock {
-            tick: Tick(1),
-            wall: 1,
-        }
-    }
-
-    fn slot(number: usize, flavour: Flavour, pool6: Option<&str>) -> Slot {
-        let settings = Settings {
-            pool6: pool6.map(|text| text.to_owned().try_into().unwrap()),
-            ..Settings::default()
-        };
-        Slot::new(
-            InstanceId(number as i64),
-            number.to_string(),
-            flavour,
-            Framework::Netfilter,
-            number,
-            Instance::new(flavour, settings, [1; 16]),
-        )
-    }
-
-    #[test]
-    fn an_iptables_instance_gets_what_passes_by_rules_alone() {
-        let dir = std::env::temp_dir().join(format!("tylo-passing-{}", std::process::id()));
-        let (store, _) = Store::open(&dir, clock).unwrap();
-        let traffic = Traffic::new(
-            Vec::new(),
-            store,
-            Addresses::open().unwrap(),
-            Log::start(std::io::sink()).unwrap(),
-        );
-        let mut nat64 = slot(1, Flavour::Nat64, Some("64:ff9b::/96"));
-        nat64.framework = Framework::Iptables;
-        let mut pool4 = Pool4::default();
-        pool4.add(&Pool4Entry {
-            mark: 0,
-            protocol: Protocol::Udp,
-            prefix: A4.to_string().parse().unwrap(),
-            ports: PortRange { min: 1, max: 9 },
-            max_iterations: None,
-        });
-        stateful(&mut nat64.lock()).unwrap().set_pool4(pool4, &[]);
-        traffic.insert(Arc::new(nat64));
-
-        let load = || udp([7, 8], b"routed here");
-        for (bytes, received) in [
-            (load().over6(A6, B6), 0),
-            (load().over4(C4, A4), 0),
-            // From pool4 to pool4: one client of an instance to another.
-            (load().over4(A4, A4), 1),
-        ] {
-            let (mut verdicts, mut out) = ([Verdict::Taken], Output::new());
-            let packets = [packet(&bytes, false)];
-            traffic.burst(Tick(1), Source::Tun, &packets, &mut verdicts, &mut out);
-            let nat64 = traffic.find(Flavour::Nat64, "1").unwrap();
-            let counters = nat64.lock().counters();
-            let seen = [Counter::Received6, Counter::Received4].map(|c| counters.get(c));
-            assert_eq!(seen, [0, received]);
-        }
-        drop(traffic);
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
-
-    fn packet(bytes: &[u8], from_host: bool) -> Received<'_> {
-        Received {
-            bytes,
-            mark: 0,
-            ingress_mtu: u32::MAX,
-            reassembled: false,
-            from_host,
-        }
-    }
-
-    /// What becomes of a packet in the queue of a slot.
-    fn verdict(traffic: &Traffic, number: usize, bytes: &[u8], from_host: bool) -> Verdict {
-        let packet = packet(bytes, from_host);
-        let (mut verdicts, mut out) = ([Verdict::Taken], Output::new());
-        let source = Source::Slot(number);
-        traffic.burst(Tick(1), source, &[packet], &mut verdicts, &mut out);
-        assert_eq!(out.len(), usize::from(verdicts[0] == Verdict::Taken));
-        verdicts[0]
-    }
-
-    #[test]
-    fn complaints_of_the_kernel_find_the_instance_that_they_are_for() {
-        let dir = std::env::temp_dir().join(format!("tylo-traffic-{}", std::process::id()));
-        let (store, _) = Store::open(&dir, clock).unwrap();
-        let mapped = slot(2, Flavour::Siit, None);
-        for (v6, v4) in [(A6, A4), (C6, C4)] {
-            let (v6, v4) = (v6.to_string(), v4.to_string());
-            let row = EamRow {
-                v6: v6.parse().unwrap(),
-                v4: v4.parse().unwrap(),
-            };
-            let mut instance = mapped.lock();
-            let siit = stateless(&mut instance).unwrap();
-            siit.eamt.insert(row, false).unwrap();
-        }
-        let slots = [slot(1, Flavour::Siit, None), mapped];
-        let slots = slots.into_iter().map(Arc::new).collect();
-        let traffic = Traffic::new(
-            slots,
-            store,
-            Addresses::open().unwrap(),
-            Log::start(std::io::sink()).unwrap(),
-        );
-
-        let about = udp([7, 8], b"too long").over6(C6, A6);
-        let complaint = icmp(2, 0, [0, 0, 5, 0], &about).over6(A6, C6);
-        let asked = udp([7, 8], b"too long").over4(C4, A4);
-        assert_eq!(verdict(&traffic, 2, &asked, false), Verdict::Taken);
-        // In the queue of the first instance, which does not know the addresses.
-        assert_eq!(verdict(&traffic, 1, &complaint, true), Verdict::Taken);
-        assert_eq!(verdict(&traffic, 1, &complaint, false), Verdict::Accept);
-        assert_eq!(verdict(&traffic, 2, &complaint, false), Verdict::Taken);
-        let talk = udp([7, 8], b"not a complaint").over6(A6, C6);
-        assert_eq!(verdict(&traffic, 1, &talk, true), Verdict::Accept);
-        // What a NAT64 instance has sent, the TUN device brings back to it.
-        let nat64 = slot(3, Flavour::Nat64, Some("2001:db8:2::/96"));
-        traffic.insert(Arc::new(nat64));
-        assert_eq!(verdict(&traffic, 1, &complaint, true), Verdict::Accept);
-        drop(traffic);
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::{ClusterConfig, ClusterHealth};
 use super::mapt::MapRule;
 use super::settings::{Settings, Value};
 use super::sync::{Network, SyncHealth};
@@ -111,6 +112,13 @@ pub enum Command {
     },
     /// Tells other gateways of all sessions; they are on their way when it is answered.
     SessionAdvertise,
+    /// Makes the gateway a node of a cluster, or one with another configuration. Does not look at
+    /// `instance`, like the next one.
+    SyncSet {
+        config: Box<ClusterConfig>,
+    },
+    /// Leaves the cluster.
+    SyncOff,
     /// Answered by [`Reply::Eamt`], rows in display order.
     EamtDisplay,
     EamtAdd {
@@ -352,6 +360,9 @@ pub struct Health {
     /// How this program came to run.
     #[serde(default)]
     pub takeover: Takeover,
+    /// There while the gateway is a node of a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterHealth>,
     /// Changes that are not on disk yet.
     pub journal_backlog: u64,
     /// Changes that were not journalled because the backlog was full, or storage failed.

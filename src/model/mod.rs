@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::prefix::{Pool6, Prefix4, Prefix6};
 use crate::base::{Protocol, Transport4, Transport6};
 
+pub mod cluster;
 pub mod control;
 pub mod dhcp;
 pub mod mapt;

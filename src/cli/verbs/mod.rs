@@ -20,6 +20,7 @@ mod diff;
 mod export;
 mod man;
 mod mapt;
+mod sync;
 mod upgrade;
 mod who;
 
@@ -50,7 +51,7 @@ macro_rules! verbs {
 }
 
 static VERBS: &[Verb] = verbs! {
-    health "[--json]" "Says whether all is well, for monitoring" |args, _| health::health(args);
+    health "[--json] [--ready]" "Says whether all is well, for monitoring" |args, _| health::health(args);
     export "" "Prints an instance as a file for 'file handle'" |args, _| export::export(args);
     diff "FILE" "Says what 'file handle' would change" |args, _| diff::diff(args);
     all "MODE OPERATION" "Asks every instance" |args, _| all::all(args);
@@ -59,6 +60,7 @@ static VERBS: &[Verb] = verbs! {
     upgrade "" "Replaces the daemon by the installed version" |args, _| upgrade::upgrade(args);
     who "ADDRESS PORT PROTO" "Says who had an IPv4 address and port" |args, _| who::who(args);
     mapt "calc|rules|napt|..." "Explains mapping rules, helps customer edges" |args, _| mapt::mapt(args);
+    sync "set|off|status|keygen" "Shares sessions with other gateways" |args, _| sync::sync(args);
     man "DIR" "Writes manual pages" man::man;
 };
 

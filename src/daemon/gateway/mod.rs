@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::cluster::Cluster;
 use super::handover;
 use super::traffic::{Slot, Traffic};
 use crate::base::prefix::{Pool6, Prefix6};
@@ -43,6 +44,7 @@ pub(super) struct Gateway {
     /// What rules a predecessor left.
     pub(super) found: Mutex<Option<u64>>,
     pub(super) takeover: Takeover,
+    pub(super) cluster: Cluster,
     /// Tells the main loop to give way to a successor.
     succession: tokio::sync::mpsc::Sender<PathBuf>,
     /// Held while the configuration changes; the next instance's number.
@@ -57,6 +59,7 @@ impl Gateway {
         rules: Keeper,
         tun: String,
         track: bool,
+        cluster: Cluster,
         succession: tokio::sync::mpsc::Sender<PathBuf>,
     ) -> Result<Self, dataplane::Error> {
         let next = traffic.slots().iter().map(|slot| slot.id.0).max();
@@ -71,6 +74,7 @@ impl Gateway {
             installed: Mutex::default(),
             found: Mutex::default(),
             takeover: Takeover::default(),
+            cluster,
             succession,
             next: Mutex::new(next.unwrap_or(0).saturating_add(1)),
         })
@@ -390,7 +394,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
     ))
 }
 
-fn random_key() -> [u8; 16] {
+pub(super) fn random_key() -> [u8; 16] {
     let mut key = [0; 16];
     // Fails only where there is no random source at all; addresses then are less random, but
     // that the daemon does its work matters more.

@@ -3,7 +3,7 @@
 
 use super::{Gateway, failure, remembering, stateful, storage};
 use crate::base::Protocol;
-use crate::daemon::traffic::Slot;
+use crate::daemon::traffic::{Origin, Slot};
 use crate::dataplane;
 use crate::model::control::Failure;
 use crate::model::{MaxIterations, Pool4Entry, PortRange};
@@ -130,7 +130,7 @@ impl Gateway {
         let mut instance = slot.lock();
         let nat64 = stateful(&mut instance)?;
         nat64.set_pool4(nat64.pool4().clone(), purge);
-        self.traffic.publish(slot, &mut instance);
+        self.traffic.publish(slot, &mut instance, Origin::Here);
         Ok(())
     }
 
@@ -142,7 +142,7 @@ impl Gateway {
     ) -> Result<(), Failure> {
         let mut instance = slot.lock();
         edit(remembering(&mut instance)?).map_err(bib_failure)?;
-        self.traffic.publish(slot, &mut instance);
+        self.traffic.publish(slot, &mut instance, Origin::Here);
         drop(instance);
         self.traffic.store.flush(slot.id).map_err(|error| {
             failure(

@@ -9,7 +9,7 @@ use super::Talk;
 use crate::base::counters::Counter;
 use crate::base::prefix::Pool6;
 use crate::daemon::portions::politely;
-use crate::daemon::traffic::{Slot, Traffic};
+use crate::daemon::traffic::{Origin, Slot, Traffic};
 use crate::dataplane::monotonic;
 use crate::model::sync::Traffic as Counts;
 use crate::nat64::merge::{ForeignSession, Merged, Order, Refusal};
@@ -172,7 +172,7 @@ impl<'a> Listener<'a> {
             };
             *count += 1;
         }
-        self.traffic.publish(self.slot, &mut instance);
+        self.traffic.publish(self.slot, &mut instance, Origin::Here);
         last
     }
 

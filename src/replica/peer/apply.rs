@@ -57,7 +57,7 @@ impl Instance {
 
     /// A session ended here. That of another node ends there as well, by itself, unless that was
     /// decided here.
-    fn on_gone(&mut self, scene: &mut Scene<'_>, key: SessionKey, expired: bool) {
+    pub(super) fn on_gone(&mut self, scene: &mut Scene<'_>, key: SessionKey, expired: bool) {
         self.pending.forget(&key);
         let birth = self.shadow.birth(key.protocol, key.v4);
         let Some(version) = self.shadow.remove(&key) else {

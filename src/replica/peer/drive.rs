@@ -103,6 +103,11 @@ impl Node {
             return;
         };
         instance.shadow.expire(now);
+        if instance.is_looking()
+            && let Some(table) = tables.table(handle)
+        {
+            instance.look_again(&mut self.common.scene(now, table));
+        }
         if let Phase::Sweeping { adopt, .. } = instance.phase {
             if let Some(table) = tables.table(handle)
                 && instance.sweep(&mut self.common.scene(now, table))

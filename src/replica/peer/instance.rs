@@ -8,7 +8,7 @@ use super::origin::{Incoming, Outgoing};
 use super::record::{Alive, Body, Packer, Record, SessionKey};
 use super::round::Round;
 use super::seal::{NodeId, OVERHEAD};
-use super::shadow::{Shadow, Version};
+use super::shadow::{BUCKETS, Shadow, Version};
 use super::stamp::{Clock, Knowledge, Stamp, Writer};
 use super::stats::Stats;
 use super::{Config, Table};
@@ -32,6 +32,9 @@ pub(super) struct Instance {
     pub(super) round: Option<Round>,
     /// When a comparison ended.
     pub(super) compared: Tick,
+    /// How far a look for changes that were not reported has come, in buckets and then in
+    /// positions of the table.
+    pub(super) rescan: Option<(u16, usize)>,
     /// Peers that are configured differently, with what they have.
     pub(super) mismatches: BTreeMap<NodeId, u64>,
 }
@@ -96,6 +99,7 @@ impl Instance {
             phase: Phase::Joining,
             round: None,
             compared: Tick(0),
+            rescan: None,
             mismatches: BTreeMap::new(),
         }
     }
@@ -126,6 +130,40 @@ impl Instance {
             None => self.phase = Phase::Ready,
         }
         next.is_none()
+    }
+
+    /// Whether it looks for changes that were not reported. Not before it is ready: what it has
+    /// then is not to be told to anybody.
+    pub(super) fn is_looking(&self) -> bool {
+        self.rescan.is_some() && self.is_ready()
+    }
+
+    /// Goes on with that, in portions: sessions that are gone are told as
+    /// deleted, and whatever is there is told once more.
+    pub(super) fn look_again(&mut self, scene: &mut Scene<'_>) {
+        let Some((bucket, cursor)) = self.rescan else {
+            return;
+        };
+        let buckets = BUCKETS as u16;
+        if bucket < buckets {
+            let last = (bucket + RESCAN_BUCKETS).min(buckets);
+            for bucket in bucket..last {
+                let installed = self.shadow.bucket(bucket).filter(|(_, v)| v.installed);
+                let gone = installed.filter(|(key, _)| scene.table.session(key).is_none());
+                let gone: Vec<SessionKey> = gone.map(|(key, _)| key).collect();
+                for key in gone {
+                    self.on_gone(scene, key, false);
+                }
+            }
+            self.rescan = Some((last, cursor));
+            return;
+        }
+        let mut keys = Vec::new();
+        let next = scene.table.scan(cursor, &mut keys);
+        for key in keys {
+            self.pending.touch(scene.now, key, true);
+        }
+        self.rescan = next.map(|cursor| (bucket, cursor));
     }
 
     /// Writes the next batch, if there is anything to say. Nothing is made of it when nobody
@@ -384,6 +422,9 @@ fn remaining(now: Tick, deadline: Tick) -> u32 {
 
 /// Streams that fit into a [`Top`] together with everything else.
 pub(super) const STREAMS: usize = 16;
+
+/// Buckets looked at in one go by [`Instance::look_again`].
+const RESCAN_BUCKETS: u16 = 32;
 
 /// Bytes of a session in a batch, about.
 const SESSION: usize = 34;

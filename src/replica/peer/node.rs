@@ -155,6 +155,13 @@ impl Node {
         }
     }
 
+    /// Changes of a table were lost before they could be reported: the table is gone through.
+    pub fn rescan(&mut self, instance: Handle) {
+        if let Some(instance) = self.instances.get_mut(&instance) {
+            instance.rescan = Some((0, 0));
+        }
+    }
+
     /// Exchanges the keys; the first one seals.
     pub fn set_keys(&mut self, keys: &[Key]) {
         self.seal.set_keys(keys);
@@ -229,6 +236,20 @@ impl Node {
         self.instances.values().all(Instance::is_ready)
     }
 
+    /// Whether an instance has what the others have, or there are no others.
+    pub fn is_instance_ready(&self, instance: Handle) -> bool {
+        self.instances
+            .get(&instance)
+            .is_some_and(Instance::is_ready)
+    }
+
+    /// Nodes whose pool6, pool4 or global settings of an instance differ from ours.
+    pub fn mismatches(&self, instance: Handle) -> Vec<NodeId> {
+        let found = self.instances.get(&instance);
+        let found = found.map(|found| found.mismatches.keys().copied().collect());
+        found.unwrap_or_default()
+    }
+
     /// Which transport addresses this node may give to new clients.
     pub const fn share(&self) -> Share {
         self.share
@@ -266,7 +287,7 @@ impl Node {
             next = next.min(self.pace.next());
         }
         for instance in self.instances.values() {
-            if matches!(instance.phase, Phase::Sweeping { .. }) {
+            if matches!(instance.phase, Phase::Sweeping { .. }) || instance.is_looking() {
                 return Tick(0);
             }
             let pending = instance.pending.deadline(config);

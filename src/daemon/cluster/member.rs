@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The thread that owns the node.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread, vec};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::Report;
+use super::digest::digest;
+use super::wire::Wire;
+use crate::base::Tick;
+use crate::daemon::clock;
+use crate::daemon::outlet::{Inlet, Next};
+use crate::daemon::portions::politely;
+use crate::daemon::traffic::{Origin, Slot, Traffic};
+use crate::dataplane::monotonic;
+use crate::engine::Instance;
+use crate::model::Flavour;
+use crate::model::cluster::{ClusterConfig, ClusterHealth, PeerHealth, Reach, ReplicaHealth};
+use crate::nat64::Change;
+use crate::replica::peer::{Config, Event, Handle, Key, Node, Table, Tables};
+use crate::store::InstanceId;
+
+/// How the node is, for those who ask.
+#[derive(Default)]
+pub(super) struct View(Mutex<Option<ClusterHealth>>);
+
+impl View {
+    /// `alive` says whether the thread still runs.
+    pub(super) fn health(&self, config: &ClusterConfig, alive: bool) -> ClusterHealth {
+        let seen = self.lock().clone();
+        let mut health = seen.unwrap_or_else(|| blank(config));
+        if !alive {
+            health.ready = false;
+            health.error = Some("the thread that shares sessions died".to_owned());
+        }
+        health
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ClusterHealth>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A node that has not looked around yet.
+fn blank(config: &ClusterConfig) -> ClusterHealth {
+    ClusterHealth {
+        node: config.node,
+        keys: config.keys.iter().map(|key| key.number).collect(),
+        reach: config.reach.clone(),
+        ready: false,
+        error: None,
+        duplicate: false,
+        peers: Vec::new(),
+        instances: Vec::new(),
+        backlog: 0,
+        unsent: 0,
+        rescans: 0,
+        stats: Default::default(),
+    }
+}
+
+pub(super) struct Member {
+    traffic: Arc<Traffic>,
+    node: Node,
+    reach: Reach,
+    wire: Option<Wire>,
+    inlet: Inlet<Report>,
+    /// What was begun of a report.
+    report: Option<(InstanceId, bool, vec::IntoIter<Change>)>,
+    seats: Vec<Seat>,
+    health: ClusterHealth,
+    view: Arc<View>,
+    looked: Option<Instant>,
+    /// Instances that could not be added, so that it is said once.
+    refused: Vec<InstanceId>,
+}
+
+/// An instance that takes part.
+struct Seat {
+    handle: Handle,
+    slot: Arc<Slot>,
+    digest: u64,
+}
+
+type Datagram = (SocketAddr, Vec<u8>);
+
+impl Member {
+    /// # Errors
+    /// There are no random numbers, without which nothing is secret.
+    pub(super) fn new(
+        traffic: Arc<Traffic>,
+        config: &ClusterConfig,
+        wire: Option<Wire>,
+        inlet: Inlet<Report>,
+        view: Arc<View>,
+    ) -> io::Result<Self> {
+        let keys = config.keys.iter().map(|key| Key {
+            id: key.number,
+            secret: key.bytes,
+        });
+        let epoch = u64::from_ne_bytes(random()?);
+        let node = Config::new(config.node, keys.collect(), epoch, random()?, clock().wall);
+        Ok(Self {
+            traffic,
+            node: Node::new(monotonic(), node),
+            reach: config.reach.clone(),
+            wire,
+            inlet,
+            report: None,
+            seats: Vec::new(),
+            health: blank(config),
+            view,
+            looked: None,
+            refused: Vec::new(),
+        })
+    }
+
+    pub(super) fn run(mut self, stop: &AtomicBool) {
+        let mut datagrams = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            if self.looked.is_none_or(|at| at.elapsed() >= LOOK_AROUND) {
+                self.look_around();
+                self.looked = Some(Instant::now());
+            }
+            self.listen(&mut datagrams);
+            while !self.step(&mut datagrams) {
+                self.send();
+            }
+            self.send();
+            self.log();
+        }
+        self.node.leave();
+        self.send();
+    }
+
+    /// Waits until there is something to do, but not for long: changes of the tables come without
+    /// a sound, so that nobody has to wake this thread.
+    fn listen(&mut self, datagrams: &mut Vec<Datagram>) {
+        let due = self.node.next_deadline().since(monotonic());
+        let patience = Duration::from_millis(due).min(PATIENCE);
+        let Some(wire) = &self.wire else {
+            thread::sleep(patience);
+            return;
+        };
+        wire.wait(patience);
+        let mut buffer = [0; DATAGRAM];
+        while datagrams.len() < BURST {
+            match wire.take(&mut buffer) {
+                Ok(Some((length, from))) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    datagrams.push((from, bytes.to_vec()));
+                }
+                Ok(None) => break,
+                // Also what became of something that was sent; the socket itself is fine.
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Has the node work, for a moment; true once it knows everything that happened.
+    fn step(&mut self, datagrams: &mut Vec<Datagram>) -> bool {
+        // Before it is ready nobody should send it packets, and the sooner it is the better.
+        if self.node.is_ready() {
+            politely(|| self.work(datagrams))
+        } else {
+            self.work(datagrams)
+        }
+    }
+
+    fn work(&mut self, datagrams: &mut Vec<Datagram>) -> bool {
+        let mut held = Held::lock(&self.traffic, &self.seats);
+        let now = monotonic();
+        // While the tables are locked, what happened to them is here or was lost.
+        let done = self.inlet.hear(
+            &mut self.node,
+            &mut self.report,
+            &mut self.health,
+            now,
+            &mut held,
+        );
+        if done {
+            for (from, mut bytes) in datagrams.drain(..) {
+                self.node.on_datagram(now, from, &mut bytes, &mut held);
+            }
+            if self.node.next_deadline() <= now {
+                self.node.on_tick(now, &mut held);
+            }
+        }
+        held.publish(&self.traffic, Origin::Cluster);
+        done
+    }
+
+    fn send(&mut self) {
+        while let Some(transmit) = self.node.poll_transmit() {
+            let sent = self.wire.as_ref().is_some_and(|wire| wire.send(&transmit));
+            self.health.unsent += u64::from(!sent);
+        }
+    }
+
+    /// Looks who takes part, how the network is, and says how it goes.
+    fn look_around(&mut self) {
+        if self.wire.as_ref().is_none_or(|wire| !wire.is_whole()) {
+            self.wire = None;
+            match Wire::open(&self.reach) {
+                Ok(wire) => {
+                    self.wire = Some(wire);
+                    if self.health.error.take().is_some() {
+                        tracing::info!("other gateways can be reached again");
+                    }
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if self.health.error.as_ref() != Some(&error) {
+                        tracing::error!(error, "other gateways cannot be reached");
+                    }
+                    self.health.error = Some(error);
+                }
+            }
+        }
+        self.take_seats();
+        let peers = self.node.peers();
+        let peers = peers.map(|(node, address)| PeerHealth { node, address });
+        self.health.peers = peers.collect();
+        let instances = self.seats.iter().map(|seat| ReplicaHealth {
+            name: seat.slot.name.clone(),
+            ready: self.node.is_instance_ready(seat.handle),
+            sessions: self.node.sessions(seat.handle) as u64,
+            mismatches: self.node.mismatches(seat.handle),
+        });
+        self.health.instances = instances.collect();
+        self.health.ready = self.node.is_ready();
+        self.health.backlog = self.node.backlog() as u64;
+        self.health.stats = self.node.stats();
+        *self.view.lock() = Some(self.health.clone());
+    }
+
+    /// Instances come and go, are switched on and off, and change their settings.
+    fn take_seats(&mut self) {
+        let slots: Vec<Arc<Slot>> = self.traffic.slots().clone();
+        let mut wanted = Vec::new();
+        for slot in slots.into_iter().filter(|s| s.flavour == Flavour::Nat64) {
+            let found = {
+                let instance = slot.lock();
+                let settings = instance.settings();
+                let nat64 = instance.nat64().filter(|_| settings.ss_enabled);
+                nat64.map(|nat64| (settings.clone(), nat64.pool4().clone()))
+            };
+            if let Some((settings, pool4)) = found {
+                wanted.push((slot, digest(&settings, &pool4)));
+            }
+        }
+        let node = &mut self.node;
+        self.seats.retain(|seat| {
+            let stays = wanted.iter().any(|(slot, _)| slot.id == seat.slot.id);
+            if !stays {
+                node.remove_instance(seat.handle);
+            }
+            stays
+        });
+        self.refused
+            .retain(|id| wanted.iter().any(|(slot, _)| slot.id == *id));
+        let now = monotonic();
+        for (slot, digest) in wanted {
+            let mut seats = self.seats.iter_mut();
+            if let Some(seat) = seats.find(|seat| seat.slot.id == slot.id) {
+                if seat.digest != digest {
+                    seat.digest = digest;
+                    node.set_instance_config(now, seat.handle, digest);
+                }
+                continue;
+            }
+            match node.add_instance(now, slot.flavour, &slot.name, digest) {
+                Ok(handle) => self.seats.push(Seat {
+                    handle,
+                    slot,
+                    digest,
+                }),
+                Err(error) if !self.refused.contains(&slot.id) => {
+                    self.refused.push(slot.id);
+                    tracing::error!("sessions are not shared: {error}");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn log(&mut self) {
+        let mut any = false;
+        while let Some(event) = self.node.poll_event() {
+            any = true;
+            match event {
+                Event::PeerUp(node) => tracing::info!(node, "another gateway is there"),
+                Event::PeerDown(node) => tracing::warn!(node, "another gateway is gone"),
+                Event::DuplicateNode => {
+                    if !self.health.duplicate {
+                        tracing::error!(
+                            "another gateway has this node's number; give one of them another number with 'tylo sync set'"
+                        );
+                    }
+                    self.health.duplicate = true;
+                }
+                Event::Mismatch { peer, name, .. } => tracing::error!(
+                    node = peer,
+                    instance = name,
+                    "pool6, pool4 or global settings differ from those of another gateway: sessions are not shared with it until they are equal; 'tylo export' there and 'tylo diff' here show how"
+                ),
+                Event::Match { peer, name, .. } => tracing::info!(
+                    node = peer,
+                    instance = name,
+                    "the configuration is that of the other gateway again"
+                ),
+                Event::Ready { instance, alone } => {
+                    let seat = self.seats.iter().find(|seat| seat.handle == instance);
+                    let instance = seat.map(|seat| seat.slot.name.as_str());
+                    tracing::info!(instance, alone, "has all sessions of the cluster");
+                }
+                Event::Compared {
+                    peer,
+                    took,
+                    buckets,
+                    mended,
+                    ..
+                } => {
+                    tracing::debug!(node = peer, took, buckets, mended, "tables were compared");
+                    if mended > 0 {
+                        tracing::warn!(
+                            node = peer,
+                            sessions = mended,
+                            "tables had come to differ, and are equal again"
+                        );
+                    }
+                }
+                // Pool4 is not divided, and nobody is asked for single sessions.
+                Event::Share(_) | Event::Answered { .. } => {}
+            }
+        }
+        if any {
+            // Whoever waits for readiness is told at once.
+            self.looked = None;
+        }
+    }
+}
+
+impl Inlet<Report> {
+    /// Tells the node of what happened, some of it at a time; true once nothing is left.
+    fn hear(
+        &mut self,
+        node: &mut Node,
+        begun: &mut Option<(InstanceId, bool, vec::IntoIter<Change>)>,
+        health: &mut ClusterHealth,
+        now: Tick,
+        held: &mut Held<'_>,
+    ) -> bool {
+        let mut left = PORTION;
+        loop {
+            if let Some((id, expired, changes)) = begun {
+                let handle = held.handle(*id);
+                for change in changes.by_ref().take(left) {
+                    left -= 1;
+                    if let Some(handle) = handle {
+                        node.on_change(now, handle, &change, *expired, held);
+                    }
+                }
+                if left == 0 {
+                    return false;
+                }
+                *begun = None;
+            }
+            match self.next(Duration::ZERO) {
+                Next::News(report) => {
+                    let changes = report.changes.into_iter();
+                    *begun = Some((report.instance, report.expired, changes));
+                }
+                Next::Lost(_) => {
+                    health.rescans += 1;
+                    for (handle, ..) in &held.0 {
+                        node.rescan(*handle);
+                    }
+                }
+                Next::Silence | Next::Closed => return true,
+            }
+        }
+    }
+}
+
+/// The tables of all instances that take part, locked in their order.
+struct Held<'a>(Vec<(Handle, &'a Slot, MutexGuard<'a, Instance>)>);
+
+impl<'a> Held<'a> {
+    fn lock(traffic: &Traffic, seats: &'a [Seat]) -> Self {
+        let lock = |seat: &'a Seat| (seat.handle, &*seat.slot, seat.slot.lock());
+        let mut held = Self(seats.iter().map(lock).collect());
+        // What was not passed on before is not what the node is about to do.
+        held.publish(traffic, Origin::Here);
+        held
+    }
+
+    fn publish(&mut self, traffic: &Traffic, origin: Origin) {
+        for (_, slot, instance) in &mut self.0 {
+            traffic.publish(slot, instance, origin);
+        }
+    }
+
+    fn handle(&self, id: InstanceId) -> Option<Handle> {
+        let mut held = self.0.iter();
+        held.find(|(_, slot, _)| slot.id == id)
+            .map(|(handle, ..)| *handle)
+    }
+}
+
+impl Tables for Held<'_> {
+    fn table(&mut self, instance: Handle) -> Option<&mut dyn Table> {
+        let mut held = self.0.iter_mut();
+        let (_, _, found) = held.find(|(handle, ..)| *handle == instance)?;
+        found.nat64_mut().map(|nat64| nat64 as &mut dyn Table)
+    }
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    // So few bytes come at once or not at all.
+    let got = getrandom(&mut bytes, GetRandomFlags::empty())?;
+    if got < N {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
+}
+
+/// How often it is looked who takes part.
+const LOOK_AROUND: Duration = Duration::from_millis(200);
+
+/// How long a change of a table may go unnoticed.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+/// Bytes of the largest datagram that is sent, and more.
+const DATAGRAM: usize = 2_048;
+
+/// Datagrams that are worked on while packets wait.
+const BURST: usize = 32;
+
+/// Changes that are worked on while packets wait.
+const PORTION: usize = 1_024;
