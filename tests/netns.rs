@@ -56,6 +56,7 @@ scripts! {
     n66_rule_script: "66-rule-script.sh", 300;
     n67_joold: "67-joold.sh", 240;
     n68_joold_old: "68-joold-old.sh", 240;
+    n69_sync: "69-sync.sh", 300;
     n70_conntrack: "70-conntrack.sh", 180;
     n75_follow: "75-follow.sh", 240;
     n76_logging: "76-logging.sh", 180;

@@ -217,6 +217,9 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     let found = Path::new("/proc/sys/net/ipv4/conf")
         .join(&options.tun)
         .exists();
+    let state_dir = (!options.ephemeral).then(|| options.state_dir.clone());
+    let cluster = Cluster::new(Arc::clone(&traffic), state_dir);
+    cluster.prepare();
     let dataplane = Dataplane::start(
         dataplane::Options {
             tun: options.tun.clone(),
@@ -231,7 +234,6 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         Some(keeper) => keeper,
         None => ruleset::Keeper::open()?,
     };
-    let state_dir = (!options.ephemeral).then_some(options.state_dir.as_path());
     let (succession, successors) = mpsc::channel(1);
     let mut gateway = Gateway::new(
         Arc::clone(&traffic),
@@ -240,7 +242,7 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         keeper,
         options.tun.clone(),
         options.track,
-        Cluster::new(Arc::clone(&traffic), state_dir.map(Path::to_path_buf)),
+        cluster,
         succession,
     )?;
     gateway.found = Mutex::new(legacy.ruleset);
@@ -268,8 +270,6 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     gateway.cluster.resume();
     let kept = listener.try_clone()?;
     let result = serve(options, &gateway, listener, runtime, signals, successors);
-    // The others are told that this node goes, while they can hear it.
-    gateway.cluster.stop();
     if let Ok(Some(program)) = result {
         return give_way(&gateway, kept).map(|legacy| End::GivesWay(program, legacy));
     }
@@ -282,6 +282,7 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     }
     // After a failure the rules stay, as they do when the daemon is killed: what they divert waits
     // for the next daemon and does not leak past it.
+    gateway.cluster.stop();
     let stopped = stop(gateway, options.keep_rules || result.is_err());
     let saved = save(&traffic);
     tracing::info!("stopped");
@@ -298,6 +299,8 @@ fn give_way(gateway: &Gateway, listener: UnixListener) -> anyhow::Result<Legacy>
     };
     legacy.begin(&gateway.takeover);
     legacy.dataplane = gateway.dataplane.hand_over()?;
+    // Behind the last packet: the successor takes for old what the others have not heard of.
+    gateway.cluster.stop();
     legacy.rules = Some(gateway.rules.keep()?);
     for slot in gateway.traffic.slots().iter() {
         // What is not on disk for sure is written anew.

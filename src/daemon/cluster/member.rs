@@ -2,8 +2,8 @@
 //! The thread that owns the node.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread, vec};
 
@@ -11,6 +11,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::Report;
 use super::digest::digest;
+use super::held::{Held, Seat};
+use super::view::{Orders, View, blank};
 use super::wire::Wire;
 use crate::base::Tick;
 use crate::daemon::clock;
@@ -18,73 +20,25 @@ use crate::daemon::outlet::{Inlet, Next};
 use crate::daemon::portions::politely;
 use crate::daemon::traffic::{Origin, Slot, Traffic};
 use crate::dataplane::monotonic;
-use crate::engine::Instance;
 use crate::model::Flavour;
 use crate::model::cluster::{ClusterConfig, ClusterHealth, PeerHealth, Reach, ReplicaHealth};
 use crate::nat64::Change;
-use crate::replica::peer::{Config, Event, Handle, Key, Node, Table, Tables};
+use crate::replica::peer::{Config, Event, Key, Node};
 use crate::store::InstanceId;
-
-/// How the node is, for those who ask.
-#[derive(Default)]
-pub(super) struct View(Mutex<Option<ClusterHealth>>);
-
-impl View {
-    /// `alive` says whether the thread still runs.
-    pub(super) fn health(&self, config: &ClusterConfig, alive: bool) -> ClusterHealth {
-        let seen = self.lock().clone();
-        let mut health = seen.unwrap_or_else(|| blank(config));
-        if !alive {
-            health.ready = false;
-            health.error = Some("the thread that shares sessions died".to_owned());
-        }
-        health
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<ClusterHealth>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A node that has not looked around yet.
-fn blank(config: &ClusterConfig) -> ClusterHealth {
-    ClusterHealth {
-        node: config.node,
-        keys: config.keys.iter().map(|key| key.number).collect(),
-        reach: config.reach.clone(),
-        ready: false,
-        error: None,
-        duplicate: false,
-        peers: Vec::new(),
-        instances: Vec::new(),
-        backlog: 0,
-        unsent: 0,
-        rescans: 0,
-        stats: Default::default(),
-    }
-}
 
 pub(super) struct Member {
     traffic: Arc<Traffic>,
     node: Node,
     reach: Reach,
     wire: Option<Wire>,
-    inlet: Inlet<Report>,
-    /// What was begun of a report.
-    report: Option<(InstanceId, bool, vec::IntoIter<Change>)>,
+    ear: Ear,
     seats: Vec<Seat>,
     health: ClusterHealth,
     view: Arc<View>,
+    orders: Arc<Orders>,
     looked: Option<Instant>,
     /// Instances that could not be added, so that it is said once.
     refused: Vec<InstanceId>,
-}
-
-/// An instance that takes part.
-struct Seat {
-    handle: Handle,
-    slot: Arc<Slot>,
-    digest: u64,
 }
 
 type Datagram = (SocketAddr, Vec<u8>);
@@ -98,20 +52,21 @@ impl Member {
         wire: Option<Wire>,
         inlet: Inlet<Report>,
         view: Arc<View>,
+        orders: Arc<Orders>,
     ) -> io::Result<Self> {
-        let keys = config.keys.iter().map(|key| Key {
-            id: key.number,
-            secret: key.bytes,
-        });
         let epoch = u64::from_ne_bytes(random()?);
-        let node = Config::new(config.node, keys.collect(), epoch, random()?, clock().wall);
+        let node = Config::new(config.node, keys(config), epoch, random()?, clock().wall);
         Ok(Self {
             traffic,
             node: Node::new(monotonic(), node),
             reach: config.reach.clone(),
             wire,
-            inlet,
-            report: None,
+            ear: Ear {
+                inlet,
+                report: None,
+                lost: 0,
+            },
+            orders,
             seats: Vec::new(),
             health: blank(config),
             view,
@@ -134,8 +89,42 @@ impl Member {
             self.send();
             self.log();
         }
+        // The others hear what happened up to now.
+        while !self.step(&mut datagrams) {}
+        let mut held = Held::lock(&self.traffic, &self.seats);
+        self.node.flush_all(monotonic(), &mut held);
+        drop(held);
         self.node.leave();
         self.send();
+    }
+
+    /// Becomes what a command wants it to be.
+    fn obey(&mut self) {
+        let Some((config, answer)) = self.orders.take() else {
+            return;
+        };
+        let mut result = Ok(());
+        if config.reach != self.reach {
+            // The port may be the same.
+            self.wire = None;
+            match Wire::open(&config.reach) {
+                Ok(wire) => {
+                    self.wire = Some(wire);
+                    self.reach = config.reach.clone();
+                    self.health.error = None;
+                }
+                // The one before is opened again at once, below.
+                Err(error) => result = Err(error),
+            }
+        }
+        if result.is_ok() {
+            self.node.set_keys(&keys(&config));
+            let blank = blank(&config);
+            self.health.keys = blank.keys;
+            self.health.reach = blank.reach;
+        }
+        // Whoever asked may have gone.
+        let _ = answer.try_send(result);
     }
 
     /// Waits until there is something to do, but not for long: changes of the tables come without
@@ -176,13 +165,7 @@ impl Member {
         let mut held = Held::lock(&self.traffic, &self.seats);
         let now = monotonic();
         // While the tables are locked, what happened to them is here or was lost.
-        let done = self.inlet.hear(
-            &mut self.node,
-            &mut self.report,
-            &mut self.health,
-            now,
-            &mut held,
-        );
+        let done = self.ear.hear(&mut self.node, now, &mut held);
         if done {
             for (from, mut bytes) in datagrams.drain(..) {
                 self.node.on_datagram(now, from, &mut bytes, &mut held);
@@ -204,6 +187,7 @@ impl Member {
 
     /// Looks who takes part, how the network is, and says how it goes.
     fn look_around(&mut self) {
+        self.obey();
         if self.wire.as_ref().is_none_or(|wire| !wire.is_whole()) {
             self.wire = None;
             match Wire::open(&self.reach) {
@@ -236,6 +220,7 @@ impl Member {
         self.health.ready = self.node.is_ready();
         self.health.backlog = self.node.backlog() as u64;
         self.health.stats = self.node.stats();
+        self.health.rescans = self.ear.lost;
         *self.view.lock() = Some(self.health.clone());
     }
 
@@ -346,19 +331,21 @@ impl Member {
     }
 }
 
-impl Inlet<Report> {
+/// What the node is told.
+struct Ear {
+    inlet: Inlet<Report>,
+    /// What was begun of a report.
+    report: Option<(InstanceId, bool, vec::IntoIter<Change>)>,
+    /// How often changes were lost.
+    lost: u64,
+}
+
+impl Ear {
     /// Tells the node of what happened, some of it at a time; true once nothing is left.
-    fn hear(
-        &mut self,
-        node: &mut Node,
-        begun: &mut Option<(InstanceId, bool, vec::IntoIter<Change>)>,
-        health: &mut ClusterHealth,
-        now: Tick,
-        held: &mut Held<'_>,
-    ) -> bool {
+    fn hear(&mut self, node: &mut Node, now: Tick, held: &mut Held<'_>) -> bool {
         let mut left = PORTION;
         loop {
-            if let Some((id, expired, changes)) = begun {
+            if let Some((id, expired, changes)) = &mut self.report {
                 let handle = held.handle(*id);
                 for change in changes.by_ref().take(left) {
                     left -= 1;
@@ -369,18 +356,16 @@ impl Inlet<Report> {
                 if left == 0 {
                     return false;
                 }
-                *begun = None;
+                self.report = None;
             }
-            match self.next(Duration::ZERO) {
+            match self.inlet.next(Duration::ZERO) {
                 Next::News(report) => {
                     let changes = report.changes.into_iter();
-                    *begun = Some((report.instance, report.expired, changes));
+                    self.report = Some((report.instance, report.expired, changes));
                 }
                 Next::Lost(_) => {
-                    health.rescans += 1;
-                    for (handle, ..) in &held.0 {
-                        node.rescan(*handle);
-                    }
+                    self.lost += 1;
+                    held.handles().for_each(|handle| node.rescan(handle));
                 }
                 Next::Silence | Next::Closed => return true,
             }
@@ -388,37 +373,12 @@ impl Inlet<Report> {
     }
 }
 
-/// The tables of all instances that take part, locked in their order.
-struct Held<'a>(Vec<(Handle, &'a Slot, MutexGuard<'a, Instance>)>);
-
-impl<'a> Held<'a> {
-    fn lock(traffic: &Traffic, seats: &'a [Seat]) -> Self {
-        let lock = |seat: &'a Seat| (seat.handle, &*seat.slot, seat.slot.lock());
-        let mut held = Self(seats.iter().map(lock).collect());
-        // What was not passed on before is not what the node is about to do.
-        held.publish(traffic, Origin::Here);
-        held
-    }
-
-    fn publish(&mut self, traffic: &Traffic, origin: Origin) {
-        for (_, slot, instance) in &mut self.0 {
-            traffic.publish(slot, instance, origin);
-        }
-    }
-
-    fn handle(&self, id: InstanceId) -> Option<Handle> {
-        let mut held = self.0.iter();
-        held.find(|(_, slot, _)| slot.id == id)
-            .map(|(handle, ..)| *handle)
-    }
-}
-
-impl Tables for Held<'_> {
-    fn table(&mut self, instance: Handle) -> Option<&mut dyn Table> {
-        let mut held = self.0.iter_mut();
-        let (_, _, found) = held.find(|(handle, ..)| *handle == instance)?;
-        found.nat64_mut().map(|nat64| nat64 as &mut dyn Table)
-    }
+fn keys(config: &ClusterConfig) -> Vec<Key> {
+    let keys = config.keys.iter().map(|key| Key {
+        id: key.number,
+        secret: key.bytes,
+    });
+    keys.collect()
 }
 
 fn random<const N: usize>() -> io::Result<[u8; N]> {

@@ -18,13 +18,16 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use self::member::{Member, View};
+use self::member::Member;
+use self::view::{Orders, View};
 use self::wire::Wire;
 use super::gateway::failure;
-use super::outlet::{Outlet, outlet};
+use super::outlet::{Inlet, Outlet, outlet};
 use super::traffic::Traffic;
 use crate::model::cluster::{ClusterConfig, ClusterHealth};
 use crate::model::control::Failure;
@@ -32,7 +35,9 @@ use crate::nat64::Change;
 use crate::store::InstanceId;
 
 mod digest;
+mod held;
 mod member;
+mod view;
 mod wire;
 
 /// Where changes of tables are handed over.
@@ -78,13 +83,23 @@ pub(super) struct Cluster {
     traffic: Arc<Traffic>,
     /// Where the configuration is kept.
     file: Option<PathBuf>,
-    running: Mutex<Option<Running>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Off,
+    /// Configured; changes of tables are kept until it runs.
+    Prepared(ClusterConfig, Inlet<Report>),
+    Running(Running),
 }
 
 struct Running {
     config: ClusterConfig,
     stop: Arc<AtomicBool>,
     view: Arc<View>,
+    orders: Arc<Orders>,
     thread: JoinHandle<()>,
 }
 
@@ -93,26 +108,38 @@ impl Cluster {
         Self {
             traffic,
             file: state_dir.map(|dir| dir.join(FILE)),
-            running: Mutex::new(None),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Has changes of tables kept for the node that this gateway was configured to be. To be
+    /// called before there are packets: what they do then is not to be taken for something old.
+    pub(super) fn prepare(&self) {
+        let Some(file) = &self.file else { return };
+        match read(file) {
+            Ok(Some(config)) => {
+                let (outlet, inlet) = outlet();
+                self.traffic.cluster.set(Some(outlet));
+                *self.state() = State::Prepared(config, inlet);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let file = file.display();
+                tracing::error!(%file, error, "no node of a cluster: run 'tylo sync set' again");
+            }
         }
     }
 
     /// Goes on as what this gateway was configured to be.
     pub(super) fn resume(&self) {
-        let Some(file) = &self.file else { return };
-        let config = match read(file) {
-            Ok(Some(config)) => config,
-            Ok(None) => return,
-            Err(error) => {
-                let file = file.display();
-                tracing::error!(%file, %error, "no node of a cluster: run 'tylo sync set' again");
-                return;
+        let mut state = self.state();
+        if let State::Prepared(config, inlet) = std::mem::take(&mut *state) {
+            // An interface may come later.
+            let wire = Wire::open(&config.reach).ok();
+            match self.begin(config, wire, inlet) {
+                Ok(running) => *state = State::Running(running),
+                Err(failure) => tracing::error!("no node of a cluster: {failure}"),
             }
-        };
-        // An interface may come later.
-        let wire = Wire::open(&config.reach);
-        if let Err(failure) = self.begin(&mut self.running(), config, wire.ok()) {
-            tracing::error!("no node of a cluster: {failure}");
         }
     }
 
@@ -120,42 +147,67 @@ impl Cluster {
     pub(super) fn set(&self, config: ClusterConfig) -> Result<(), Failure> {
         let check = config.check();
         check.map_err(|error| failure(libc::EINVAL, error.to_string()))?;
-        let mut running = self.running();
-        let before = running.take().map(Running::end);
-        let back = |running: &mut Option<Running>| {
-            if let Some(before) = before {
-                let wire = Wire::open(&before.reach).ok();
-                // It ran a moment ago; if it does not any more, the error below says enough.
-                let _ = self.begin(running, before, wire);
-            }
-        };
-        let wire = match Wire::open(&config.reach) {
-            Ok(wire) => wire,
-            Err(error) => {
-                back(&mut running);
-                return Err(failure(
-                    libc::EADDRNOTAVAIL,
-                    format!("{error}; nothing was changed"),
-                ));
-            }
-        };
-        if let Some(file) = &self.file
-            && let Err(error) = write(file, &config)
+        let mut state = self.state();
+        let unreachable =
+            |error| failure(libc::EADDRNOTAVAIL, format!("{error}; nothing was changed"));
+        if let State::Running(running) = &mut *state
+            && running.config.node == config.node
+            && !running.thread.is_finished()
         {
-            drop(wire);
-            back(&mut running);
-            let file = file.display();
-            return Err(failure(
-                libc::EIO,
-                format!("cannot write {file}: {error}; nothing was changed"),
-            ));
+            // The node lives on: one that begins anew believes nothing of what it has.
+            let (answer, answers) = sync_channel(1);
+            running.orders.give(config.clone(), answer);
+            let answer = answers.recv_timeout(PATIENCE);
+            let answer = answer.map_err(|_| {
+                failure(
+                    libc::ETIMEDOUT,
+                    "the thread that shares sessions does not answer; look at the log",
+                )
+            })?;
+            answer.map_err(unreachable)?;
+            running.config = config;
+        } else {
+            if let State::Running(running) = std::mem::take(&mut *state) {
+                running.end();
+            }
+            let wire = Wire::open(&config.reach).map_err(|error| {
+                self.traffic.cluster.set(None);
+                failure(
+                    libc::EADDRNOTAVAIL,
+                    format!("{error}; this gateway is no node of a cluster now"),
+                )
+            })?;
+            let (outlet, inlet) = outlet();
+            // Before the first look at the tables: nothing that happens behind it is missed.
+            self.traffic.cluster.set(Some(outlet));
+            *state = State::Running(self.begin(config.clone(), Some(wire), inlet)?);
+            return self.keep(&config);
         }
-        self.begin(&mut running, config, Some(wire))
+        let State::Running(running) = &*state else {
+            return Ok(());
+        };
+        self.keep(&running.config)
+    }
+
+    /// Has the configuration outlive the daemon.
+    fn keep(&self, config: &ClusterConfig) -> Result<(), Failure> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        write(file, config).map_err(|error| {
+            let file = file.display();
+            failure(
+                libc::EIO,
+                format!(
+                    "cannot write {file}: {error}; this is in force but does not outlive the daemon"
+                ),
+            )
+        })
     }
 
     /// Leaves the cluster for good.
     pub(super) fn off(&self) -> Result<(), Failure> {
-        let mut running = self.running();
+        let mut state = self.state();
         if let Some(file) = &self.file {
             match fs::remove_file(file) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -165,11 +217,9 @@ impl Cluster {
                 Ok(()) | Err(_) => {}
             }
         }
-        self.traffic.cluster.set(None);
-        let before = running.take().map(Running::end);
-        match before {
-            Some(_) => Ok(()),
-            None => Err(failure(
+        match self.leave(&mut state) {
+            true => Ok(()),
+            false => Err(failure(
                 libc::ENOTCONN,
                 "this gateway is no node of a cluster",
             )),
@@ -178,31 +228,45 @@ impl Cluster {
 
     /// Takes leave of the others, until the next start.
     pub(super) fn stop(&self) {
+        self.leave(&mut self.state());
+    }
+
+    /// Whether it was a node.
+    fn leave(&self, state: &mut State) -> bool {
+        let running = match std::mem::take(state) {
+            State::Running(running) => Some(running),
+            State::Prepared(..) | State::Off => None,
+        };
+        let was = running.is_some();
+        // It still hears what happened before.
+        running.map(Running::end);
         self.traffic.cluster.set(None);
-        self.running().take().map(Running::end);
+        was
     }
 
     pub(super) fn health(&self) -> Option<ClusterHealth> {
-        let running = self.running();
-        let running = running.as_ref()?;
-        let (alive, config) = (!running.thread.is_finished(), &running.config);
-        Some(running.view.health(config, alive))
+        match &*self.state() {
+            State::Running(running) => {
+                let alive = !running.thread.is_finished();
+                Some(running.view.health(&running.config, alive))
+            }
+            State::Prepared(config, _) => Some(View::default().health(config, true)),
+            State::Off => None,
+        }
     }
 
     fn begin(
         &self,
-        running: &mut Option<Running>,
         config: ClusterConfig,
         wire: Option<Wire>,
-    ) -> Result<(), Failure> {
+        inlet: Inlet<Report>,
+    ) -> Result<Running, Failure> {
         let stop = Arc::<AtomicBool>::default();
-        let view = Arc::<View>::default();
-        let (outlet, inlet) = outlet();
+        let (view, orders) = (Arc::<View>::default(), Arc::<Orders>::default());
         let traffic = Arc::clone(&self.traffic);
-        let member = Member::new(traffic, &config, wire, inlet, Arc::clone(&view));
+        let asked = (Arc::clone(&view), Arc::clone(&orders));
+        let member = Member::new(traffic, &config, wire, inlet, asked.0, asked.1);
         let member = member.map_err(|e| failure(libc::EIO, format!("no random numbers: {e}")))?;
-        // Before the first look at the tables: nothing that happens behind it is missed.
-        self.traffic.cluster.set(Some(outlet));
         let ends = Arc::clone(&stop);
         let thread = thread::Builder::new().name("tylo-cluster".to_owned());
         let thread = thread.spawn(move || member.run(&ends)).map_err(|e| {
@@ -213,29 +277,27 @@ impl Cluster {
             node = config.node,
             "sessions are shared with other gateways"
         );
-        *running = Some(Running {
+        Ok(Running {
             config,
             stop,
             view,
+            orders,
             thread,
-        });
-        Ok(())
+        })
     }
 
-    fn running(&self) -> MutexGuard<'_, Option<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Running {
-    /// Returns what it was.
-    fn end(self) -> ClusterConfig {
+    fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         if self.thread.join().is_err() {
             tracing::error!("the thread that shares sessions died; please report this");
         }
         tracing::info!("sessions are not shared any more");
-        self.config
     }
 }
 
@@ -273,6 +335,9 @@ fn write(file: &Path, config: &ClusterConfig) -> io::Result<()> {
 }
 
 const FILE: &str = "sync.json";
+
+/// How long a command waits for the member.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -70,6 +70,14 @@ impl Node {
         batch.is_some()
     }
 
+    /// Sends what waits for company, before the node takes leave.
+    pub fn flush_all(&mut self, now: Tick, tables: &mut dyn Tables) {
+        let handles: Vec<Handle> = self.instances.keys().copied().collect();
+        for handle in handles {
+            while self.flush(now, handle, tables) {}
+        }
+    }
+
     fn mend_gaps(&mut self, now: Tick, handle: Handle) {
         #[cfg(test)]
         if !self.common.config.repair {

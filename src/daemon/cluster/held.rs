@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//! The tables that the node works on.
+
+use std::sync::{Arc, MutexGuard};
+
+use crate::daemon::traffic::{Origin, Slot, Traffic};
+use crate::engine::Instance;
+use crate::replica::peer::{Handle, Table, Tables};
+use crate::store::InstanceId;
+
+/// An instance that takes part.
+pub(super) struct Seat {
+    pub(super) handle: Handle,
+    pub(super) slot: Arc<Slot>,
+    pub(super) digest: u64,
+}
+
+/// The tables of all instances that take part, locked in their order.
+pub(super) struct Held<'a>(Vec<(Handle, &'a Slot, MutexGuard<'a, Instance>)>);
+
+impl<'a> Held<'a> {
+    pub(super) fn lock(traffic: &Traffic, seats: &'a [Seat]) -> Self {
+        let lock = |seat: &'a Seat| (seat.handle, &*seat.slot, seat.slot.lock());
+        let mut held = Self(seats.iter().map(lock).collect());
+        // What was not passed on before is not what the node is about to do.
+        held.publish(traffic, Origin::Here);
+        held
+    }
+
+    pub(super) fn publish(&mut self, traffic: &Traffic, origin: Origin) {
+        for (_, slot, instance) in &mut self.0 {
+            traffic.publish(slot, instance, origin);
+        }
+    }
+
+    pub(super) fn handles(&self) -> impl Iterator<Item = Handle> {
+        self.0.iter().map(|(handle, ..)| *handle)
+    }
+
+    pub(super) fn handle(&self, id: InstanceId) -> Option<Handle> {
+        let mut held = self.0.iter();
+        held.find(|(_, slot, _)| slot.id == id)
+            .map(|(handle, ..)| *handle)
+    }
+}
+
+impl Tables for Held<'_> {
+    fn table(&mut self, instance: Handle) -> Option<&mut dyn Table> {
+        let mut held = self.0.iter_mut();
+        let (_, _, found) = held.find(|(handle, ..)| *handle == instance)?;
+        found.nat64_mut().map(|nat64| nat64 as &mut dyn Table)
+    }
+}
