@@ -58,6 +58,7 @@ scripts! {
     n68_joold_old: "68-joold-old.sh", 240;
     n69_sync: "69-sync.sh", 300;
     n70_conntrack: "70-conntrack.sh", 180;
+    n72_keepalived: "72-keepalived.sh", 240;
     n75_follow: "75-follow.sh", 240;
     n76_logging: "76-logging.sh", 180;
     n77_mapt: "77-mapt.sh", 240;
