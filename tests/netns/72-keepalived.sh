@@ -24,6 +24,7 @@ vrrp_start() { # NODE PRIORITY
 	chmod 755 "$dir/notify"
 	sed -e "s,gateway-j,gateway-$1,; s,priority 200,priority $2,; s,/usr/bin/tylo ,$BIN/tylo ,
 		s,/etc/keepalived/tylo-notify,$dir/notify," "$EXAMPLE/keepalived.conf" >"$dir/keepalived.conf"
+	in_ns "$1" keepalived -t -f "$dir/keepalived.conf" || return
 	spawn "$1" keepalived --dont-fork --log-console --log-detail --vrrp -f "$dir/keepalived.conf" \
 		-p "$dir/pid" -r "$dir/vrrp.pid" >"$dir/log" 2>&1
 	VRRP_PID[$1]=$SPAWNED
@@ -51,9 +52,8 @@ for name in j k; do
 		--group $GROUP6 --dev eth2
 done
 for name in j k; do must "$name is ready" within 15 ready $name; done
-must "the example is accepted" in_ns j keepalived -t -f "$EXAMPLE/keepalived.conf"
-vrrp_start j 200
-vrrp_start k 100
+must "the example is accepted" vrrp_start j 200
+must "in k, too" vrrp_start k 100
 must "j becomes active" within 20 active j
 check "k does not" passive k
 check "j was told" within 5 grep -q 'GROUP.*gateway.*MASTER' "$WORK/keepalived-j/states"
