@@ -42,6 +42,7 @@ scripts! {
     n32_bad_storage: "32-bad-storage.sh", 300;
     n33_upgrade: "33-upgrade.sh", 200;
     n34_service_restart: "34-service-restart.sh", 120;
+    n34_upgrade_trouble: "34-upgrade-trouble.sh", 200;
     n35_failed_start: "35-failed-start.sh", 120;
     n40_left_to_kernel: "40-left-to-kernel.sh", 120;
     n41_who: "41-who.sh", 120;

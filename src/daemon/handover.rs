@@ -196,6 +196,7 @@ impl Legacy {
             .args(arguments)
             .env(VARIABLE, text)
             .exec();
+        survive_broken_pipes();
         let program = program.display();
         tracing::error!(%error, %program, "cannot become this program; going on");
         back.takeover.failed = Some(format!("cannot become {program}: {error}"));
@@ -214,6 +215,14 @@ impl Legacy {
 /// Whether a service manager started this program, one that may keep descriptors.
 pub(super) fn is_managed() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Whoever hangs up must not end this program. `exec` gives programs the signal as they expect it,
+/// which stays so when it fails.
+#[expect(unsafe_code)]
+fn survive_broken_pipes() {
+    // SAFETY: there is no handler that could run.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
 /// The program that this one was started from, as it is now: a package may have replaced it.

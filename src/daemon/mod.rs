@@ -206,7 +206,7 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let signals = {
+    let mut signals = {
         let _context = runtime.enter();
         [
             signal(SignalKind::terminate())?,
@@ -269,9 +269,19 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     }
     gateway.cluster.resume();
     let kept = listener.try_clone()?;
-    let result = serve(options, &gateway, listener, runtime, signals, successors);
-    if let Ok(Some(program)) = result {
-        return give_way(&gateway, kept).map(|legacy| End::GivesWay(program, legacy));
+    let result = serve(
+        options,
+        &gateway,
+        listener,
+        runtime,
+        &mut signals,
+        successors,
+    );
+    if let Ok(Some(program)) = &result {
+        let legacy = give_way(&gateway, kept)?;
+        if !told_to_stop(&mut signals) {
+            return Ok(End::GivesWay(program.clone(), legacy));
+        }
     }
     if options.keep_rules && !options.ephemeral && result.is_ok() && handover::is_managed() {
         if let Err(error) = give_way(&gateway, kept)?.deposit() {
@@ -303,12 +313,34 @@ fn give_way(gateway: &Gateway, listener: UnixListener) -> anyhow::Result<Legacy>
     gateway.cluster.stop();
     legacy.rules = Some(gateway.rules.keep()?);
     for slot in gateway.traffic.slots().iter() {
-        // What is not on disk for sure is written anew.
-        if gateway.traffic.store.flush(slot.id).is_err() {
-            gateway.traffic.finish(slot)?;
+        // What is not on disk for sure is written anew. Without it the successor knows less, but
+        // packets wait for it, and there would be none.
+        if gateway.traffic.store.flush(slot.id).is_err()
+            && let Err(error) = gateway.traffic.finish(slot)
+        {
+            let instance = &slot.name;
+            tracing::error!(%error, instance, "the sessions of an instance may be lost");
         }
     }
     Ok(legacy)
+}
+
+/// Whether a signal came while nobody looked: a successor would not hear of it.
+fn told_to_stop([terminate, interrupt, hangup]: &mut [Signal; 3]) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.is_ok_and(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => true,
+                _ = interrupt.recv() => true,
+                _ = hangup.recv() => true,
+                () = tokio::time::sleep(LAST_LOOK) => false,
+            }
+        })
+    })
 }
 
 /// Writes what all instances have, whatever else went wrong.
@@ -344,7 +376,7 @@ fn serve(
     gateway: &Arc<Gateway>,
     listener: UnixListener,
     runtime: Runtime,
-    [mut terminate, mut interrupt, mut hangup]: [Signal; 3],
+    [terminate, interrupt, hangup]: &mut [Signal; 3],
     mut successors: mpsc::Receiver<PathBuf>,
 ) -> anyhow::Result<Option<PathBuf>> {
     let service = Arc::clone(gateway) as Arc<dyn control::Service>;
@@ -503,6 +535,9 @@ fn complain(error: &anyhow::Error) {
     // There is nowhere left to complain about standard error.
     let _ = writeln!(io::stderr(), "tylod{text}");
 }
+
+/// Time for signals that came to be passed on.
+const LAST_LOOK: Duration = Duration::from_millis(1);
 
 /// Time to hang up.
 const HANG_UP: Duration = Duration::from_millis(10);

@@ -88,6 +88,18 @@ impl Gateway {
                 "the daemon runs with --ephemeral: an upgrade would lose instances and sessions; restart it",
             ));
         }
+        let slots = self.traffic.slots().clone();
+        for slot in slots {
+            self.traffic.store.flush(slot.id).map_err(|error| {
+                let name = &slot.name;
+                failure(
+                    libc::EIO,
+                    format!(
+                        "nothing changed: the sessions of instance '{name}' would be lost: {error}"
+                    ),
+                )
+            })?;
+        }
         let program = handover::successor()
             .map_err(|error| failure(libc::ENOEXEC, format!("nothing changed: {error:#}")))?;
         self.succession.try_send(program).map_err(|_| {
