@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tracing_subscriber::filter::LevelFilter;
 
 use self::cluster::Cluster;
-use self::gateway::Gateway;
+use self::gateway::{Gateway, Ruling};
 use self::handover::Legacy;
 use self::log::Log;
 use self::traffic::Traffic;
@@ -238,10 +238,12 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     let mut gateway = Gateway::new(
         Arc::clone(&traffic),
         dataplane,
-        mode,
-        keeper,
-        options.tun.clone(),
-        options.track,
+        Ruling {
+            mode,
+            keeper,
+            tun: options.tun.clone(),
+            track: options.track,
+        },
         cluster,
         succession,
     )?;
@@ -277,18 +279,18 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         &mut signals,
         successors,
     );
-    if let Ok(Some(program)) = &result {
-        let legacy = give_way(&gateway, kept)?;
-        if !told_to_stop(&mut signals) {
-            return Ok(End::GivesWay(program.clone(), legacy));
+    if let Ok(successor) = &result {
+        let managed = options.keep_rules && !options.ephemeral && handover::is_managed();
+        if successor.is_some() || managed {
+            let legacy = give_way(&gateway, kept)?;
+            match successor {
+                Some(program) if !told_to_stop(&mut signals) => {
+                    return Ok(End::GivesWay(program.clone(), legacy));
+                }
+                Some(_) | None if managed => return Ok(leave_to_manager(legacy)),
+                Some(_) | None => {}
+            }
         }
-    }
-    if options.keep_rules && !options.ephemeral && result.is_ok() && handover::is_managed() {
-        if let Err(error) = give_way(&gateway, kept)?.deposit() {
-            tracing::warn!(%error, "the service manager cannot be told to keep the queues");
-        }
-        tracing::info!("stopped");
-        return Ok(End::Stopped);
     }
     // After a failure the rules stay, as they do when the daemon is killed: what they divert waits
     // for the next daemon and does not leak past it.
@@ -297,6 +299,15 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     let saved = save(&traffic);
     tracing::info!("stopped");
     result.and(stopped).and(saved).map(|()| End::Stopped)
+}
+
+/// Ends; the service manager may start the next one.
+fn leave_to_manager(legacy: Legacy) -> End {
+    if let Err(error) = legacy.deposit() {
+        tracing::warn!(%error, "the service manager cannot be told to keep the queues");
+    }
+    tracing::info!("stopped");
+    End::Stopped
 }
 
 /// Leaves everything to a successor: packets, rules, descriptors, and sessions on disk.

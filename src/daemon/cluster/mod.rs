@@ -239,7 +239,9 @@ impl Cluster {
         };
         let was = running.is_some();
         // It still hears what happened before.
-        running.map(Running::end);
+        if let Some(running) = running {
+            running.end();
+        }
         self.traffic.cluster.set(None);
         was
     }

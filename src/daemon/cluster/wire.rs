@@ -130,9 +130,12 @@ impl Wire {
         match transmit.to {
             Destination::Peer(addr) => self.send_to(&transmit.bytes, addr),
             Destination::Group => {
-                let sent = self.all.iter().map(|to| self.send_to(&transmit.bytes, *to));
+                let mut all = true;
                 // To all of them, also when the first is not there.
-                sent.fold(true, |all, one| all && one)
+                for to in &self.all {
+                    all &= self.send_to(&transmit.bytes, *to);
+                }
+                all
             }
         }
     }

@@ -51,14 +51,19 @@ pub(super) struct Gateway {
     next: Mutex<i64>,
 }
 
+/// What rules are made with.
+pub(super) struct Ruling {
+    pub(super) mode: Mode,
+    pub(super) keeper: Keeper,
+    pub(super) tun: String,
+    pub(super) track: bool,
+}
+
 impl Gateway {
     pub(super) fn new(
         traffic: Arc<Traffic>,
         dataplane: Dataplane,
-        mode: Mode,
-        rules: Keeper,
-        tun: String,
-        track: bool,
+        ruling: Ruling,
         cluster: Cluster,
         succession: tokio::sync::mpsc::Sender<PathBuf>,
     ) -> Result<Self, dataplane::Error> {
@@ -66,11 +71,11 @@ impl Gateway {
         Ok(Self {
             traffic,
             dataplane,
-            mode,
+            mode: ruling.mode,
             namespace: dataplane::namespace_id()?,
-            rules,
-            tun,
-            track,
+            rules: ruling.keeper,
+            tun: ruling.tun,
+            track: ruling.track,
             installed: Mutex::default(),
             found: Mutex::default(),
             takeover: Takeover::default(),
