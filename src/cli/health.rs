@@ -102,7 +102,7 @@ pub(super) fn ask() -> Result<Health, ClientError> {
         let Reply::Health(health) = reply else {
             return Err(foreign());
         };
-        found = Some(health);
+        found = Some(*health);
         Ok(())
     })?;
     found.ok_or_else(foreign)

@@ -147,7 +147,7 @@ impl Service for Gateway {
             Command::Check { config, force } => self.check(flavour, &name, &config, force),
             Command::Upgrade => self.upgrade(),
             Command::Health => {
-                reply(Reply::Health(self.health()?));
+                reply(Reply::Health(Box::new(self.health()?)));
                 Ok(())
             }
             Command::Who { protocol, v4, at } => {

@@ -269,7 +269,7 @@ pub enum Reply {
     Translation(Translation),
     /// Name and value of every counter, in display order.
     Stats(Vec<(String, u64)>),
-    Health(Health),
+    Health(Box<Health>),
     Holders(Holders),
     /// Tables that are spread over several lines follow each other; the rest is in each.
     Config(Box<Config>),

@@ -69,7 +69,7 @@ mod tests {
             ..settings.clone()
         };
         assert_ne!(digest(&prefix, &pool4), same);
-        let mut other = pool4.clone();
+        let mut other = pool4;
         other.add(&Pool4Entry {
             mark: 0,
             protocol: Protocol::Udp,
