@@ -15,8 +15,9 @@ fn main() -> ExitCode {
     if let Some(code) = personality(&name, &called, &mut args) {
         return code;
     }
+    // Not 0: a health check that meant `jool` and lost the name must not find that all is well.
     let Some(word) = args.next() else {
-        return usage(0);
+        return usage(64);
     };
     if word == "--help" || word == "-h" {
         return usage(0);

@@ -59,11 +59,13 @@ scripts! {
     n68_joold_old: "68-joold-old.sh", 240;
     n69_sync: "69-sync.sh", 300;
     n70_conntrack: "70-conntrack.sh", 180;
+    n71_tutorial_sync: "71-tutorial-sync.sh", 300;
     n72_keepalived: "72-keepalived.sh", 240;
     n75_follow: "75-follow.sh", 240;
     n76_logging: "76-logging.sh", 180;
     n77_mapt: "77-mapt.sh", 240;
     n78_mapt_napt: "78-mapt-napt.sh", 240;
+    n79_tutorial_mapt: "79-tutorial-mapt.sh", 180;
     n80_bad_input: "80-bad-input.sh", 240;
     n85_restart_config: "85-restart-config.sh", 120;
     n87_stateless_config: "87-stateless-config.sh", 180;
