@@ -2,6 +2,7 @@
 //! One program with several names: the name it is called by, or else the first word, says which.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     if word == "--help" || word == "-h" {
         return usage(0);
     }
-    personality(&word, &word, &mut args).unwrap_or_else(|| usage(64))
+    personality(&word, &word, &mut args).unwrap_or_else(|| unknown(&word))
 }
 
 fn personality(
@@ -39,6 +40,16 @@ fn personality(
         "joold" => Some(tylo::cli::joold(args)),
         word => tylo::cli::verb(word, &mut args, tylo::daemon::command),
     }
+}
+
+fn unknown(word: &OsStr) -> ExitCode {
+    // Nothing sensible can be done when even this cannot be printed.
+    let _ = writeln!(
+        std::io::stderr(),
+        "Error: '{}' is not a word of tylo; choose one of these:",
+        word.to_string_lossy().escape_debug()
+    );
+    usage(64)
 }
 
 fn usage(code: u8) -> ExitCode {
@@ -63,7 +74,6 @@ fn usage(code: u8) -> ExitCode {
     text.push_str(
         "Also works under the names tylod, jool, jool_siit, jool_mapt and joold. Each has --help.\n",
     );
-    use std::io::Write;
     let _ = if code == 0 {
         std::io::stdout().write_all(text.as_bytes())
     } else {

@@ -38,7 +38,7 @@ pub(super) fn command() -> Clap {
 
 /// The command `tylo health`. `args` begins with its name.
 pub(super) fn health(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let parsed = command().try_get_matches_from(args);
+    let parsed = command().bin_name("tylo health").try_get_matches_from(args);
     let (json, ready) = match parsed {
         Ok(matches) => (matches.get_flag("json"), matches.get_flag("ready")),
         Err(error) => {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use super::examples;
 use super::grammar::Personality;
 use super::keywords::{Action, Mode};
 use super::options::options;
@@ -72,10 +73,15 @@ pub(crate) fn overview(who: Personality) -> String {
 
 /// What follows the words of an operation.
 pub(crate) fn of_operation(action: Action, about: &'static str, path: &str) -> Command {
-    common(Command::new("operation"))
+    let mut command = common(Command::new("operation"))
         .bin_name(path.to_owned())
         .about(about)
-        .args(options(action))
+        .args(options(action));
+    if let Some(program) = path.split(' ').next().filter(|name| !name.is_empty()) {
+        let lines = examples::lines(program, action);
+        command = command.after_help(format!("Examples:\n  {}", lines.join("\n  ")));
+    }
+    command
 }
 
 /// What `--help` says behind a mode.
@@ -160,6 +166,10 @@ fn modes(who: Personality) -> String {
         "\nWords may be abbreviated as long as they are clear: 'gl di' is 'global display'.\n\
          Add --help behind a mode or an operation for more.",
     );
+    if let Some(line) = examples::first(who) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n\nBegin with:\n  {line}");
+    }
     text
 }
 

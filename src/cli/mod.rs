@@ -21,6 +21,7 @@ use crate::model::Flavour;
 pub mod client;
 mod complete;
 mod db;
+mod examples;
 mod file;
 mod follow;
 mod grammar;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! What Jool does not have: JSON, checks of files, exports, differences.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::lab::{Lab, program, text};
+use super::lab::{Lab, program, run, text};
 
 #[test]
 fn every_display_has_json() {
@@ -318,6 +319,62 @@ fn one_command_for_every_instance() {
 }
 
 #[test]
+fn every_level_has_help() {
+    let help = |words: &[&str]| {
+        let out = program("tylo").args(words).arg("--help").output().unwrap();
+        assert!(out.status.success(), "{words:?}: {out:?}");
+        text(&out.stdout).to_owned()
+    };
+    let usage = help(&[]);
+    let mut columns = BTreeSet::new();
+    for line in usage.lines().filter(|line| line.contains("tylo ")) {
+        if let Some((call, about)) = line.trim().rsplit_once("  ") {
+            columns.insert(line.len() - about.len());
+            let words = call.trim_start_matches("Usage: ").trim();
+            let word = words.split(' ').nth(1).unwrap();
+            let name = ["tylod", "joold", "jool", "jool_siit", "jool_mapt"].contains(&word);
+            let called = if name { "" } else { "tylo " };
+            let page = help(&[word]);
+            assert!(page.contains(&format!("Usage: {called}{word}")), "{page}");
+        }
+    }
+    assert_eq!(columns.len(), 1, "{usage}");
+    for part in ["calc", "rules", "napt", "check"] {
+        let page = help(&["mapt", part]);
+        assert!(page.contains(&format!("Usage: tylo mapt {part}")), "{page}");
+    }
+    assert!(help(&["jool", "pool4", "add"]).contains("Examples:\n  jool pool4 add --tcp "));
+    // A health check that lost its name must not find that all is well.
+    let bare = program("tylo").output().unwrap();
+    assert_eq!(bare.status.code(), Some(64), "{bare:?}");
+    let out = program("tylo").arg("frob").output().unwrap();
+    assert_eq!(out.status.code(), Some(64), "{out:?}");
+    assert!(text(&out.stderr).starts_with("Error: 'frob' "), "{out:?}");
+}
+
+#[test]
+fn commands_keep_their_names_when_links_are_followed() {
+    let folder = std::env::temp_dir().join(format!("tylo-links-{}", std::process::id()));
+    let bin = folder.join("it's a folder");
+    fs::create_dir_all(&bin).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_tylo"), folder.join("it's")).unwrap();
+    let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/link-commands");
+    // The second time over what is there.
+    for _ in 0..2 {
+        let mut command = Command::new(tool);
+        run(command.arg(&bin).arg(folder.join("it's")));
+    }
+    for name in ["jool", "jool_siit", "jool_mapt"] {
+        // As keepalived does.
+        let path = fs::canonicalize(bin.join(name)).unwrap();
+        let out = Command::new(path).arg("--help").output().unwrap();
+        let usage = format!("Usage: {name} ");
+        assert!(text(&out.stdout).contains(&usage), "{out:?}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn pages_and_completion_are_made() {
     let folder = std::env::temp_dir().join(format!("tylo-verbs-{}", std::process::id()));
     let made = program("tylo").arg("man").arg(&folder).output().unwrap();
@@ -361,6 +418,10 @@ fn pages_and_completion_are_made() {
         ("_tylo", &["tylo", "all", "e"], "eamt"),
         ("_tylo_jool", &["jool_mapt", "fmrt", "a"], "add"),
         ("_tylo", &["tylo", "all", "f"], "file fmrt"),
+        ("_tylo", &["tylo", "jool_mapt", "fmrt", "f"], "flush"),
+        ("_tylo", &["tylo", "mapt", "c"], "calc check"),
+        ("_tylo", &["tylo", "db", "v"], "vacuum"),
+        ("_tylo", &["tylo", "mapt", "calc", "c"], ""),
     ] {
         assert_eq!(complete(function, words), expected, "{words:?}");
     }

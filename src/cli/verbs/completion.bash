@@ -23,7 +23,7 @@ _tylo() {
 			words+=" $("${COMP_WORDS[0]}" jool_mapt autocomplete $((COMP_CWORD - 2)) "${COMP_WORDS[@]:2}" 2>/dev/null)"
 			words+=" $("${COMP_WORDS[0]}" jool_siit autocomplete $((COMP_CWORD - 2)) "${COMP_WORDS[@]:2}" 2>/dev/null)"
 			;;
-		esac
+@PARTS@		esac
 	fi
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current" | sort -u)
 }

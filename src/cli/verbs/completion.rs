@@ -31,7 +31,19 @@ pub(super) fn completion(args: Args<'_>) -> ExitCode {
 fn script() -> String {
     let mut words = vec!["tylod", "jool", "jool_siit", "jool_mapt", "joold"];
     words.extend(VERBS.iter().map(|verb| verb.name));
+    let parts = VERBS.iter().filter_map(|verb| {
+        let command = (verb.command)();
+        let parts: Vec<_> = command.get_subcommands().map(Clap::get_name).collect();
+        let line = format!(
+            "\t\t{}) [ \"$COMP_CWORD\" -ne 2 ] || words=\"{}\" ;;\n",
+            verb.name,
+            parts.join(" ")
+        );
+        Some(line).filter(|_| !parts.is_empty())
+    });
+    let parts: String = parts.collect();
     BASH.replace("@VERBS@", &words.join(" "))
+        .replace("@PARTS@", &parts)
 }
 
 const BASH: &str = include_str!("completion.bash");
@@ -46,6 +58,6 @@ mod tests {
         for verb in VERBS {
             assert!(script.contains(&format!(" {}", verb.name)), "{}", verb.name);
         }
-        assert!(!script.contains("@VERBS@"));
+        assert!(!script.contains("S@"));
     }
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, Command as Clap, value_parser};
 
 use super::{Args, VERBS, take};
+use crate::cli::examples;
 use crate::cli::grammar::Personality;
 use crate::cli::help;
 use crate::cli::keywords::{Action, Mode};
@@ -101,6 +102,8 @@ fn language(who: Personality) -> String {
             page.subsection(title.trim_end());
             page.text(&format!("{}.", operation.about));
             page.arguments(&command, "help version");
+            let lines = examples::lines(program, operation.action);
+            lines.iter().for_each(|line| page.example(line));
         }
     }
     page.section("SETTINGS");
@@ -209,6 +212,11 @@ impl Page {
         self.text(text);
     }
 
+    /// A line that one could type.
+    fn example(&mut self, line: &str) {
+        let _ = writeln!(self.0, ".PP\n.EX\n{}\n.EE", escape(line));
+    }
+
     fn item(&mut self, term: &str, text: &str) {
         self.0.push_str(".TP\n");
         self.bold(term);
@@ -272,7 +280,14 @@ const STATUSES: &[(&str, &str)] = &[
         "The daemon, or a check that is its business, refused a value.",
     ),
     ("64", "Unknown options, too many values."),
-    ("95", "This version cannot do that."),
+    (
+        "95",
+        "This version, or this kind of instance, cannot do that.",
+    ),
+    (
+        "107",
+        "The sessions of the instance are not exchanged; run 'session proxy' first.",
+    ),
     (
         "234",
         "Words that make no sense, values out of range, something is missing.",
@@ -292,11 +307,12 @@ are dropped until the next start.";
 
 const JOOLD: &str = "\
 NETSOCKET is a JSON object with the keys 'multicast address' (which must be there), 'multicast \
-port' (6400), 'in interface', 'out interface', 'reuseaddr' (without effect) and 'ttl' (1). \
+port' (6400), 'in interface', 'out interface', 'reuseaddr' (without effect), 'ttl' (1) and 'format' (c). \
 MODSOCKET has the key 'instance' (default). With PORT, a server of statistics listens there.
 
-Session synchronisation is not available in this version: everything is checked, and the exit \
-status is 95.";
+The daemon of the network namespace exchanges the instance's sessions with those gateways for as long \
+as this command runs; it waits for a daemon that is started anew. The setting ss-enabled of the \
+instance has to be true. 'jool session proxy' is the same without files.";
 
 #[cfg(test)]
 mod tests {
@@ -334,7 +350,14 @@ mod tests {
             }
         }
         assert!(page("tylod").contains("--x-option"));
-        for key in ["multicast address", "reuseaddr", "NETSOCKET", "MODSOCKET"] {
+        assert!(page("jool").contains(".EX\njool pool4 add --tcp 192.0.2.1 61001-65535\n.EE"));
+        for key in [
+            "multicast address",
+            "format",
+            "ss-enabled",
+            "NETSOCKET",
+            "MODSOCKET",
+        ] {
             assert!(page("joold").contains(key), "{key}");
         }
         let own = page("tylo");

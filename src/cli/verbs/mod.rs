@@ -88,7 +88,9 @@ pub(super) fn take(
     command: Clap,
     args: impl Iterator<Item = OsString>,
 ) -> Result<ArgMatches, ExitCode> {
-    command.try_get_matches_from(args).map_err(|error| {
+    let name = command.get_name().to_owned();
+    let read = command.bin_name(name).try_get_matches_from(args);
+    read.map_err(|error| {
         // Nothing sensible can be done when even this cannot be printed.
         let _ = error.print();
         ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })
