@@ -122,6 +122,30 @@ fn files_can_be_read_in_one_go() {
     assert!(long.is_empty(), "more than {LINES} lines: {long:?}");
 }
 
+/// A file that nobody declares is not compiled, and its tests pass unseen.
+#[test]
+fn every_file_is_declared() {
+    let all: BTreeMap<_, _> = sources().into_iter().collect();
+    let mut bad = Vec::new();
+    for path in all.keys() {
+        let (mut folder, mut name) = (path.parent().unwrap(), path.file_stem().unwrap());
+        if name == "mod" {
+            (folder, name) = (folder.parent().unwrap(), folder.file_name().unwrap());
+        }
+        let above = ["mod.rs", "lib.rs"].map(|file| folder.join(file));
+        let mut above = above.into_iter().chain([folder.with_extension("rs")]);
+        let line = format!("mod {};", name.to_str().unwrap());
+        let declares = |path: PathBuf| {
+            let mut lines = all.get(&path).into_iter().flat_map(|text| text.lines());
+            lines.any(|l| l.trim_start().trim_start_matches("pub ").ends_with(&line))
+        };
+        if !["lib", "main"].contains(&name.to_str().unwrap()) && !above.any(declares) {
+            bad.push(path.display().to_string());
+        }
+    }
+    assert!(bad.is_empty(), "not compiled: {}", bad.join(", "));
+}
+
 #[test]
 fn every_file_names_its_licence() {
     let bad: Vec<_> = sources()

@@ -4,6 +4,8 @@ use crate::base::Protocol;
 use crate::cli::names::Question;
 use crate::model::{Framework, PortRange, TcpState};
 
+mod mapt;
+
 macro_rules! recording {
     ($name:literal) => {
         recording!("nat64", $name)

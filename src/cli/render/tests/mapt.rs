@@ -29,8 +29,11 @@ fn forwarding_rules_in_columns() {
         print(t, BARE_CSV, &replies),
         "2001:db8:ce::/51,192.0.2.0/24,13,0\n::/0,0.0.0.0/0,32,16\n"
     );
-    let bare = Style::Console { headers: false };
-    assert_eq!(print(t, bare, &replies), format!("{line}{rows}{line}"));
+    let bare = Style {
+        headers: false,
+        ..CONSOLE
+    };
+    assert_eq!(print(t, bare, &replies), format!("{rows}{line}"));
     assert_eq!(
         print(t, CONSOLE, &[]),
         format!("{line}{titles}{line}{line}")
