@@ -53,7 +53,29 @@ br> jool_mapt instance add "BR" --netfilter --dmr 64:ff9b::/96
 br> jool_mapt -i "BR" fmrt add 2001:db8:ce::/51 192.0.2.0/24 13 0
 client1,client2> curl -sS --fail -m 20 http://203.0.113.56/index.html | grep -qx 'The fine page.'
 client1,client2> ping -n -c 3 -i 0.2 -W 2 203.0.113.56
-ce1> jool_mapt instance remove "CE 11b"
-ce2> jool_mapt instance remove "CE 774"
+END
+
+echo "--- only what rules that are made for them divert"
+export REPO
+transcript <<'END'
 br> jool_mapt instance remove "BR"
+br> jool_mapt instance add relay --iptables --dmr 64:ff9b::/96
+br> jool_mapt -i relay fmrt add 2001:db8:ce::/51 192.0.2.0/24 13 0
+client1> ! curl -sS -m 2 http://203.0.113.56/index.html
+br> "$REPO"/tools/nft-rules install mapt --instance relay
+br> "$REPO"/tools/nft-rules status
+ce1> jool_mapt instance remove "CE 11b"
+ce1> jool_mapt instance add edge --iptables --dmr 64:ff9b::/96
+ce1> jool_mapt -i edge global update end-user-ipv6-prefix 2001:db8:ce:11b::/64
+ce1> jool_mapt -i edge global update bmr 2001:db8:ce::/51 192.0.2.0/24 13 0
+ce1> jool_mapt -i edge global update mapt-napt true
+client1> ! curl -sS -m 2 http://203.0.113.56/index.html
+ce1> ! "$REPO"/tools/nft-rules install mapt --instance edge
+ce1> "$REPO"/tools/nft-rules install mapt --instance edge --interface lan
+client1,client2> curl -sS --fail -m 20 http://203.0.113.56/index.html | grep -qx 'The fine page.'
+client1,client2> ping -n -c 3 -i 0.2 -W 2 203.0.113.56
+client1> ping -n -c 2 -i 0.2 -W 2 192.168.0.1
+ce1> "$REPO"/tools/nft-rules remove
+br> "$REPO"/tools/nft-rules remove
+client1> ! curl -sS -m 2 http://203.0.113.56/index.html
 END
