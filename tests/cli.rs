@@ -127,6 +127,11 @@ fn a_file_is_taken_whole_or_not_at_all() {
     let (rows, old_tos) = shown();
     assert_eq!((rows.lines().count(), old_tos), (2, false), "{rows}");
 
+    fs::write(&file, r#"{ "instance": "n", "framework": "iptables" }"#).unwrap();
+    let refused = lab.jool("jool file handle new.json", false);
+    assert_eq!(refused.status.code(), Some(22), "{refused:?}");
+    let advice = "'pool6' in 'global'";
+    assert!(text(&refused.stderr).contains(advice), "{refused:?}");
     fs::write(
         &file,
         r#"{ "instance": "n", "framework": "iptables", "global": { "pool6": "64:ff9b::/96" },

@@ -47,7 +47,7 @@ pub enum SettingError {
         given: String,
         minimum: String,
     },
-    #[error("a NAT64 instance needs pool6; it cannot be unset")]
+    #[error("a NAT64 instance needs pool6, which cannot be unset (in a file: 'pool6' in 'global')")]
     Pool6Mandatory,
     #[error(
         "the pool6 of a NAT64 instance cannot be changed ({0} is in use); remove the instance and add it anew"
