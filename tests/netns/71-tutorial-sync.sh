@@ -186,6 +186,34 @@ j,k> jool session proxy --net.mcast.port=6464 --net.dev.in=eth2 --net.dev.out=et
 END
 for name in j k; do must "$name: the proxy exchanges sessions" within 5 exchanging $name; done
 scenario unplug "session advertise"
+
+echo "--- J comes back with nothing, and K advertises"
+session=$(ping_session j)
+end "${KEEPALIVED[0]}"
+check "K takes the addresses" within 15 active k j
+check "the ping resumes through K" ping_goes_on
+node_kill j
+rm -rf "$WORK/state-j"
+must "J's daemon starts with nothing" node_start j
+transcript <<'END'
+j> jool instance add --netfilter --pool6 64:ff9b::/96
+j> jool pool4 add --tcp  192.0.2.1 61001-65535
+j> jool pool4 add --udp  192.0.2.1 61001-65535
+j> jool pool4 add --icmp 192.0.2.1 0-65535
+j> jool global update ss-enabled true
+END
+exchanging_again() { [ "$(grep -c "exchanging the sessions of instance" "$WORK/j.background")" = 2 ]; }
+must "J's proxy goes on" within 10 exchanging_again
+transcript <<'END'
+k> jool session advertise
+END
+check "J has the session" within 5 same_sessions j k icmp
+keepalived_start j MASTER 200 "session advertise"
+check "J takes over again" within 30 active j k
+check "the ping resumes through J" ping_goes_on
+check "with the same session" equal "$(ping_session j)" "$session"
+check "and no other" one_session j
+
 PROXY_K=${BACKGROUND[k]}
 
 echo "=== the session mode"
