@@ -143,8 +143,12 @@ impl Mapping {
 
     fn give_back(&mut self, scratch: Vec<u8>, result: Result<(), Refusal>) -> Result<(), Refusal> {
         self.scratch = scratch;
-        // The packet in hand is not the one that came: neither kernel nor sender would know it.
-        result.map_err(|refusal| Refusal::drop(refusal.reason))
+        // The packet in hand is not the one that came: neither kernel nor sender would know it. This
+        // one answer is about what came.
+        result.map_err(|refusal| match refusal.reason {
+            Counter::SoFull => refusal,
+            reason => Refusal::drop(reason),
+        })
     }
 }
 

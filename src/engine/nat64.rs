@@ -377,7 +377,7 @@ pub(super) const fn inbound(
 }
 
 /// In the words of the packet's own family.
-fn port_unreachable(packet: &[u8]) -> IcmpReply {
+pub(super) fn port_unreachable(packet: &[u8]) -> IcmpReply {
     let (kind, code) = match version(packet) {
         Some(6) => (1, 4),
         _ => (3, 3),

@@ -12,7 +12,7 @@ use crate::base::prefix::Prefix4;
 use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::engine::Env;
 use crate::engine::nat64::{
-    NO_FLAGS, PROBE_HOP_LIMIT, PROBE_WINDOW, inbound, inner_ports, turn_away,
+    NO_FLAGS, PROBE_HOP_LIMIT, PROBE_WINDOW, inbound, inner_ports, port_unreachable, turn_away,
 };
 use crate::map::mapt::Customer;
 use crate::model::settings::Settings;
@@ -84,7 +84,7 @@ impl Napt {
         let (v4, from) = ((own.addr, own.port), (remote.addr, remote.port));
         let flow = inbound(protocol, from, v4, flags, original);
         let client = self.nat64.inbound(env.now, env.settings, flow);
-        let client = client.map_err(ours)?;
+        let client = client.map_err(|refusal| ours(refusal, original))?;
         let client = unmapped(client)?;
         Ok((client, other_end(protocol, remote.port, client.port)))
     }
@@ -136,11 +136,15 @@ impl Napt {
     }
 }
 
-/// What comes to the customer's address is the translator's, whether it knows it or not.
-fn ours(refusal: Refusal) -> Refusal {
+/// What comes to the customer's address is the translator's, whether it knows it or not. The tables
+/// would answer in the words of IPv4.
+fn ours(refusal: Refusal, original: &[u8]) -> Refusal {
     match refusal.verdict {
-        Verdict::Accept => Refusal::drop(refusal.reason),
-        Verdict::Drop | Verdict::Reply(_) => refusal,
+        Verdict::Reply(_) if refusal.reason == Counter::SoFull => Refusal {
+            verdict: Verdict::Reply(port_unreachable(original)),
+            ..refusal
+        },
+        Verdict::Accept | Verdict::Drop | Verdict::Reply(_) => Refusal::drop(refusal.reason),
     }
 }
 

@@ -262,6 +262,26 @@ fn those_who_wait_in_vain_are_told() {
     assert_eq!(ce.out.errors()[0].message[..2], [1, 4]);
 }
 
+/// In the words of the family that the packet has.
+#[test]
+fn one_stranger_too_many_is_told_at_once() {
+    let mut ce = rig();
+    let most = ce.instance.settings().maximum_simultaneous_opens as u16;
+    for n in 0..most {
+        let syn = tcp([7 + n, 55300], SYN, b"").over6(server(), own());
+        ce.drop(&syn, Counter::Type1pkt);
+    }
+    let syn = tcp([7 + most, 55300], SYN, b"").over6(server(), own());
+    ce.drop(&syn, Counter::SoFull);
+    assert_eq!(ce.out.errors().len(), 1);
+    assert_eq!(ce.out.errors()[0].message[..2], [1, 4]);
+    // Their own hosts, by the shared address.
+    let syn = tcp([7, 55300], SYN, b"").over4(CLIENT, SHARED);
+    ce.drop(&syn, Counter::SoFull);
+    assert_eq!(ce.out.errors().len(), 1);
+    assert_eq!(ce.out.errors()[0].message[..2], [3, 3]);
+}
+
 #[test]
 fn another_prefix_takes_its_mappings_along() {
     let mut ce = rig();
