@@ -66,10 +66,13 @@ impl Mapping {
     /// translation of private addresses is turned off, they end in their time.
     pub(super) fn configure(&mut self, settings: &Settings) {
         if let (true, Role::Ce(own)) = (settings.mapt_napt, Role::of(settings)) {
-            let key = self.key;
-            let napt = self.napt.get_or_insert_with(|| Box::new(Napt::new(key)));
-            napt.set_customer(&own);
+            self.napt_mut().set_customer(&own);
         }
+    }
+
+    pub(super) fn napt_mut(&mut self) -> &mut Napt {
+        let key = self.key;
+        self.napt.get_or_insert_with(|| Box::new(Napt::new(key)))
     }
 
     pub(super) fn six(

@@ -196,6 +196,14 @@ impl Instance {
         }
     }
 
+    /// Has a customer edge keep sessions even if it translates no ports at the moment: they are from
+    /// the time when it did.
+    pub fn prepare_sessions(&mut self) {
+        if let Translator::Mapt(mapping) = &mut self.translator {
+            mapping.napt_mut();
+        }
+    }
+
     /// The latest packets that were dropped because they disagree with a mapping rule.
     pub fn strays(&self) -> Vec<Stray> {
         match &self.translator {
