@@ -128,7 +128,12 @@ impl Instance {
         match &mut self.translator {
             Translator::Nat64(stateful) => stateful.nat64.retime(&self.settings, &settings),
             Translator::Siit(_) => {}
-            Translator::Mapt(mapping) => mapping.configure(&settings),
+            Translator::Mapt(mapping) => {
+                mapping.configure(&settings);
+                if let Some(napt) = &mut mapping.napt {
+                    napt.nat64.retime(&self.settings, &settings);
+                }
+            }
         }
         self.settings = settings;
     }

@@ -427,6 +427,29 @@ pub(super) const SETTINGS: &[Setting] = &[
         extension: true,
         ..setting!(MAPT, "mapt-napt", mapt_napt, Bool)
     },
+    // As those of NAT64, for the sessions of `mapt-napt`, which Jool does not have.
+    Setting {
+        extension: true,
+        ..setting!(MAPT, "tcp-est-timeout", tcp_est_timeout, Duration, 2 * HOUR)
+    },
+    Setting {
+        extension: true,
+        ..setting!(
+            MAPT,
+            "tcp-trans-timeout",
+            tcp_trans_timeout,
+            Duration,
+            4 * MINUTE
+        )
+    },
+    Setting {
+        extension: true,
+        ..setting!(MAPT, "udp-timeout", udp_timeout, Duration, 2 * MINUTE)
+    },
+    Setting {
+        extension: true,
+        ..setting!(MAPT, "icmp-timeout", icmp_timeout, Duration, 0)
+    },
     Setting {
         extension: true,
         ..setting!(NAT64, "maximum-sessions", maximum_sessions, Number)

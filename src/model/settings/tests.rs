@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+use std::collections::BTreeSet;
+
 use super::table::SETTINGS;
 use super::*;
 
@@ -178,10 +180,8 @@ fn stored_settings_are_checked_like_typed_ones() {
         let text = serde_json::to_string(&settings).unwrap();
         assert_eq!(read(&text).unwrap(), settings);
         let fields = text.matches("\":").count();
-        assert_eq!(
-            fields,
-            SETTINGS.len(),
-            "each field has a setting to check it"
-        );
+        // Some are there once more, for a flavour to which they are an extension.
+        let keys: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.key).collect();
+        assert_eq!(fields, keys.len(), "each field has a setting to check it");
     }
 }

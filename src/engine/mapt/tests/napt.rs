@@ -233,6 +233,25 @@ fn sessions_end_and_are_told_like_those_of_nat64() {
     assert_eq!(ce.instance.next_deadline(), None);
 }
 
+/// Ports are few: whoever wants them back sooner says so, also for sessions that there are.
+#[test]
+fn sessions_end_when_the_settings_say() {
+    let set = |rig: Rig, text: &str| {
+        rig.with(|settings| {
+            let setting = Setting::find(Flavour::Mapt, "udp-timeout").unwrap();
+            let value = setting.parse(text).unwrap();
+            let done = settings.set(Flavour::Mapt, "udp-timeout", value, false);
+            done.unwrap();
+        })
+    };
+    let mut ce = set(rig(), "2:00");
+    ce.translate(&udp([5000, 53], b"").over4(CLIENT, SERVER));
+    let due = |rig: &Rig| rig.instance.next_deadline().unwrap();
+    assert_eq!(due(&ce), ce.now.after(120_000));
+    let ce = set(ce, "4:00");
+    assert_eq!(due(&ce), ce.now.after(240_000));
+}
+
 #[test]
 fn silent_connections_are_asked_at_their_private_end() {
     let mut ce = rig();
