@@ -148,7 +148,7 @@ fn nonsense_is_refused_with_its_status_and_its_name() {
         ("mapt global update bmr 2001:db8::/51", 234, "1 were given"),
         ("mapt global update map-t-type ce", 234, "'ce'"),
         ("mapt global update tos 1 2", 64, "'2'"),
-        ("mapt global update f-args 5", 234, "'udp-timeout'"),
+        ("mapt global update f-args 5", 234, "'f-args'"),
         ("mapt instance add -n -i", 234, "one framework"),
         ("mapt instance add --pool6 64:ff9b::/96", 64, "--pool6"),
         (
