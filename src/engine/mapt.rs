@@ -46,6 +46,8 @@ struct Passing<'a> {
     /// As its sender knows it.
     original: &'a [u8],
     hairpin: bool,
+    /// What its sender said, which IPv6 has no word for.
+    may_fragment: bool,
 }
 
 impl Mapping {
@@ -161,6 +163,7 @@ impl<'a> Passing<'a> {
             bytes,
             original: bytes,
             hairpin: false,
+            may_fragment: false,
         }
     }
 }

@@ -59,7 +59,12 @@ impl Mapping {
             }
         };
         let first = out.len();
-        xlat::four_to_six(&packet, &plan, &env.rules(AMEND), out)?;
+        let mut rules = env.rules(AMEND);
+        if hairpin {
+            // No link of IPv6 is on its way.
+            rules.lowest_ipv6_mtu = u32::MAX;
+        }
+        xlat::four_to_six(&packet, &plan, &rules, out)?;
         if !hairpin {
             return Ok(());
         }
@@ -68,6 +73,7 @@ impl Mapping {
             bytes: &scratch,
             original: bytes,
             hairpin,
+            may_fragment: !packet.dont_fragment,
         };
         let result = self.ce_six(env, own, passing, out);
         self.give_back(scratch, result)
@@ -200,7 +206,9 @@ impl Mapping {
                 }
             }
         };
-        xlat::six_to_four(&packet, &plan, &env.rules(AMEND), out)
+        let mut rules = env.rules(AMEND);
+        rules.reassembled |= passing.may_fragment;
+        xlat::six_to_four(&packet, &plan, &rules, out)
     }
 
     /// An error about a packet that the customer sent.

@@ -60,3 +60,22 @@ fn a_customer_edge_with_a_prefix_turns_its_own_round() {
     let packet = ce.translate(&udp([1, 2], b"x").over4(a, b));
     assert_eq!(ends6(&packet).1, v6("64:ff9b::c000:20a"));
 }
+
+/// Nothing of it goes over IPv6, where it would have to be in pieces.
+#[test]
+fn what_turns_round_at_a_customer_edge_stays_whole() {
+    let rule = "2001:db8:4464:1::/64 192.0.2.0/28 1";
+    let mut ce = Rig::ce(DMR, "2001:db8:4464:1:8000::/65", rule, &[rule]);
+    let (a, b) = (v4("192.0.2.9"), v4("192.0.2.10"));
+    let load: Vec<u8> = (0..3000).map(|n| n as u8).collect();
+    for size in [1240, 1400, 3000] {
+        let sent = with_flags4(udp([1, 2], &load[..size]).over4(a, b), 0);
+        let packet = ce.translate(&sent);
+        assert_eq!(ends4(&packet), (a, b));
+        assert_eq!(packet[20..], sent[20..], "{size}");
+        assert_eq!(packet[6] & 0x40, 0, "a link behind may be narrow: {size}");
+    }
+    let sent = udp([1, 2], &load[..1400]).over4(a, b);
+    let whole = with_flags4(sent, 0x4000);
+    assert_eq!(ce.translate(&whole)[6], 0x40);
+}
