@@ -43,14 +43,14 @@ natted() { in_ns "$1" $PYTHON "$HERE/natted.py" "${@:2}"; } # NAMESPACE WORD...
 
 # Anybody may use a mapping that exists (RFC 4787).
 told() { # NAMESPACE OF THE SENDER [COMMAND...]: meanwhile
-	local status=0 sender=$1
+	local status=0 sender=$1 text=${TEXT:-from $1}
 	shift
 	rm -f "$WORK/told"
 	natted client2 wait $SERVER 7100 "$WORK/told" >"$WORK/heard" 2>&1 & local waiter=$!
-	within 5 test -e "$WORK/told" && "${@:-true}" && natted "$sender" tell "$WORK/told" "from $sender"
+	within 5 test -e "$WORK/told" && "${@:-true}" && natted "$sender" tell "$WORK/told" "$text"
 	wait $waiter || status=$?
 	cat "$WORK/told" "$WORK/heard"
-	[ $status = 0 ] && grep -q '^192\.0\.2\.59 ' "$WORK/told" && grep -qx "from $sender" "$WORK/heard"
+	[ $status = 0 ] && grep -q '^192\.0\.2\.59 ' "$WORK/told" && grep -qxF "$text" "$WORK/heard"
 }
 
 mapt_network_up own
@@ -107,6 +107,7 @@ check "whoever knows a mapping may use it" natted client1 other $SERVER 7100
 check "the server reaches a client that waits" told server
 check "a customer reaches another directly" stays br JSTAT_MAPT_PSID told client1
 check "a client reaches its neighbour by their common address" told client2
+TEXT=$(printf '%03000d' 7) check "in fragments, too" told client2
 forward() { tylo_mapt ce1 forward -i "${NAME[ce1]}" "$@"; }
 http_server client1 8080
 # 50016 is 48 << 10 | 27 << 5: one of the customer's.

@@ -42,7 +42,7 @@ def wait(address, port, file):
         out.write(data)
     os.rename(file + ".new", file)
     sock.settimeout(10)
-    print(sock.recv(1500).decode())
+    print(sock.recv(65535).decode())
 
 
 def tell(file, text):
