@@ -150,9 +150,12 @@ impl Mapping {
         self.scratch = scratch;
         // The packet in hand is not the one that came: neither kernel nor sender would know it. This
         // one answer is about what came.
-        result.map_err(|refusal| match refusal.reason {
-            Counter::SoFull => refusal,
-            reason => Refusal::drop(reason),
+        result.map_err(|refusal| {
+            if refusal.reason == Counter::SoFull {
+                refusal
+            } else {
+                Refusal::drop(refusal.reason)
+            }
         })
     }
 }
