@@ -15,6 +15,8 @@ pub struct ClusterConfig {
     /// The first one seals, all of them open.
     pub keys: Vec<Secret>,
     pub reach: Reach,
+    #[serde(default)]
+    pub share: ShareMode,
 }
 
 /// How the other nodes are reached.
@@ -32,6 +34,20 @@ pub enum Reach {
         bind: SocketAddr,
         peers: Vec<SocketAddr>,
     },
+}
+
+/// How pool4 is divided between nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShareMode {
+    /// It is not: one node is active at a time.
+    #[default]
+    Whole,
+    /// The `index`-th of `of` equal parts, counted from 0. Nobody takes over the part of a dead
+    /// node.
+    Static { index: u8, of: u8 },
+    /// By who is there. The share of a node that died is taken over by the others.
+    Auto,
 }
 
 /// A pre-shared key: one byte that numbers it and 32 random ones. Shown as its number only.
@@ -61,6 +77,8 @@ pub enum ClusterError {
     NoPeers,
     #[error("'{0}' cannot be reached from '{1}': one is IPv4 and the other IPv6")]
     Family(SocketAddr, SocketAddr),
+    #[error("a share is 1/N to N/N, with an N from 1 to 64")]
+    Share,
     #[error("there may be {PEERS_MAX} peers at most")]
     Peers,
 }
@@ -89,6 +107,11 @@ impl ClusterConfig {
             if self.keys.iter().take(i).any(|k| k.number == key.number) {
                 return Err(ClusterError::SameNumber(key.number));
             }
+        }
+        if let ShareMode::Static { index, of } = self.share
+            && (of > SLICES || index >= of)
+        {
+            return Err(ClusterError::Share);
         }
         match &self.reach {
             Reach::Group { group, .. } if !group.is_multicast() => Err(ClusterError::Group(*group)),
@@ -170,6 +193,8 @@ pub struct ClusterHealth {
     /// Nodes that are alive.
     pub peers: Vec<PeerHealth>,
     pub instances: Vec<ReplicaHealth>,
+    /// How much of pool4 new clients may get here, in 64ths.
+    pub share: u32,
     /// Sessions with news that were not told yet.
     pub backlog: u64,
     /// Datagrams that the kernel had no room for, before they were sent.
@@ -249,6 +274,9 @@ pub struct Stats {
 /// One to seal, the next, the one before, and one to spare.
 pub const KEYS_MAX: usize = 4;
 
+/// Pool4 is not divided into more parts.
+const SLICES: u8 = 64;
+
 const PEERS_MAX: usize = 63;
 
 #[cfg(test)]
@@ -267,6 +295,7 @@ mod tests {
             node: 1,
             keys,
             reach,
+            share: ShareMode::Whole,
         }
     }
 
@@ -320,5 +349,16 @@ mod tests {
         let mut nobody = config(vec![secret(1)], fine);
         nobody.node = 0;
         assert_eq!(nobody.check(), Err(ClusterError::Node));
+        nobody.node = 1;
+        for (index, of, fine) in [
+            (0, 1, true),
+            (1, 2, true),
+            (2, 2, false),
+            (0, 0, false),
+            (0, 65, false),
+        ] {
+            nobody.share = ShareMode::Static { index, of };
+            assert_eq!(nobody.check().is_ok(), fine, "{index} of {of}");
+        }
     }
 }

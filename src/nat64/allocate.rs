@@ -13,6 +13,7 @@ use super::{Change, Inbound, Mapping, Nat64, Outbound};
 use crate::base::counters::Counter;
 use crate::base::host::Host;
 use crate::base::{Protocol, Tick, Transport4, Transport6};
+use crate::model::PortRange;
 use crate::model::settings::Settings;
 use crate::wire::{IcmpReply, Refusal, Verdict};
 
@@ -70,7 +71,7 @@ impl Nat64 {
             return Err(Refusal::drop(Counter::MaskDomainNotFound));
         };
         let table = &mut self.tables[flow.protocol.index()];
-        let (found, tries) = search(table, set, offset);
+        let (found, tries) = search(table, set, self.share.as_deref(), offset);
         self.counter = self.counter.wrapping_add(tries);
         let id = found.and_then(|v4| table.add_bib(flow.client, v4, false));
         let Some(id) = id else {
@@ -97,7 +98,14 @@ impl Nat64 {
             Some(set) => set.contains(v4),
             None => self.covers(host, flow.protocol, v4),
         };
-        if !ours {
+        let shared = self.share.as_deref();
+        if !ours
+            || shared.is_some_and(|share| {
+                !share
+                    .iter()
+                    .any(|part| (part.min..=part.max).contains(&v4.port))
+            })
+        {
             return None;
         }
         let id = self.tables[flow.protocol.index()].add_bib(flow.client, v4, false)?;
@@ -191,21 +199,34 @@ impl Nat64 {
 }
 
 /// The first free transport address of a set from the `offset`-th on, and how many were looked at.
-fn search(table: &Table, set: &Set, offset: u64) -> (Option<Transport4>, u64) {
+/// `share` has the ports that may be given, in order; all when it is missing.
+fn search(
+    table: &Table,
+    set: &Set,
+    share: Option<&[PortRange]>,
+    offset: u64,
+) -> (Option<Transport4>, u64) {
     let limit = set.max_iterations().map_or(u64::MAX, u64::from);
     let mut tries = 0;
-    for (addr, ports) in set.spans(offset) {
-        let left = limit - tries;
-        if left == 0 {
-            break;
+    for (addr, span) in set.spans(offset) {
+        let whole = [span];
+        let parts = share.unwrap_or(&whole);
+        let first = parts.partition_point(|part| part.max < span.min);
+        let parts = parts.iter().skip(first);
+        for part in parts.take_while(|part| part.min <= span.max) {
+            let (min, max) = (part.min.max(span.min), part.max.min(span.max));
+            let left = limit - tries;
+            if left == 0 {
+                return (None, tries);
+            }
+            let reach = u16::try_from(left - 1).unwrap_or(u16::MAX);
+            let last = max.min(min.saturating_add(reach));
+            if let Some(port) = table.first_free(addr, min, last) {
+                tries += u64::from(port - min) + 1;
+                return (Some(Transport4::new(addr, port)), tries);
+            }
+            tries += u64::from(last - min) + 1;
         }
-        let reach = u16::try_from(left - 1).unwrap_or(u16::MAX);
-        let last = ports.max.min(ports.min.saturating_add(reach));
-        if let Some(port) = table.first_free(addr, ports.min, last) {
-            tries += u64::from(port - ports.min) + 1;
-            return (Some(Transport4::new(addr, port)), tries);
-        }
-        tries += u64::from(last - ports.min) + 1;
     }
     (None, tries)
 }

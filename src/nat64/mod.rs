@@ -34,6 +34,8 @@ mod used;
 /// The state of one NAT64 instance.
 pub struct Nat64 {
     pool4: Pool4,
+    /// The ports that new clients may get, in order; all when it is missing.
+    share: Option<Box<[PortRange]>>,
     tables: [Table; 3],
     changes: Vec<Change>,
     probes: Vec<Probe>,
@@ -159,6 +161,7 @@ impl Nat64 {
     pub fn new(key: [u8; 16]) -> Self {
         Self {
             pool4: Pool4::default(),
+            share: None,
             tables: [Table::new(key), Table::new(key), Table::new(key)],
             changes: Vec::new(),
             probes: Vec::new(),
@@ -173,6 +176,12 @@ impl Nat64 {
 
     pub fn pool4(&self) -> &Pool4 {
         &self.pool4
+    }
+
+    /// Leaves all ports but these to other gateways, in the order of numbers; `None` takes all. What
+    /// clients have, they keep.
+    pub fn set_share(&mut self, ports: Option<Box<[PortRange]>>) {
+        self.share = ports;
     }
 
     pub fn table(&self, protocol: Protocol) -> &Table {

@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command as Clap, value_parser};
 use super::{Args, request, take};
 use crate::cli::client::{Client, ClientError};
 use crate::cli::{health, say};
-use crate::model::cluster::{ClusterConfig, ClusterHealth, Reach, Secret};
+use crate::model::cluster::{ClusterConfig, ClusterHealth, Reach, Secret, ShareMode};
 use crate::model::control::Command;
 use crate::model::{DEFAULT_INSTANCE, Flavour};
 
@@ -121,11 +121,33 @@ fn set() -> Clap {
                 .value_parser(value_parser!(SocketAddr))
                 .help("What the other nodes reach this one by"),
         )
+        .arg(
+            Arg::new("share")
+                .long("share")
+                .value_name("auto|I/N")
+                .value_parser(share)
+                .help("Several nodes are active: new clients get this part of the ports of pool4"),
+        )
         .group(
             ArgGroup::new("reach")
                 .args(["group", "peer"])
                 .required(true),
         )
+}
+
+/// `auto`, or the I-th of N equal parts.
+fn share(text: &str) -> Result<ShareMode, String> {
+    if text == "auto" {
+        return Ok(ShareMode::Auto);
+    }
+    let parts = text.split_once('/');
+    let parts = parts.and_then(|(i, n)| Some((i.parse::<u8>().ok()?, n.parse::<u8>().ok()?)));
+    match parts {
+        Some((i, of @ 1..=64)) if (1..=of).contains(&i) => {
+            Ok(ShareMode::Static { index: i - 1, of })
+        }
+        Some(_) | None => Err("say 'auto', or 1/2 and 2/2 for two nodes, up to 64/64".to_owned()),
+    }
 }
 
 pub(super) fn sync(args: Args<'_>) -> ExitCode {
@@ -205,6 +227,7 @@ fn configure(found: &ArgMatches) -> Result<(), SyncError> {
         node: found.get_one("node").copied().unwrap_or_default(),
         keys,
         reach,
+        share: found.get_one("share").copied().unwrap_or_default(),
     });
     tell(Command::SyncSet { config })
 }
@@ -274,6 +297,9 @@ fn lines(cluster: &ClusterHealth) -> String {
     let ready = if cluster.ready { "ready" } else { "not ready" };
     let keys: Vec<String> = cluster.keys.iter().map(u8::to_string).collect();
     let mut text = format!("node {}: {ready}, keys {}\n", cluster.node, keys.join(", "));
+    if cluster.share < 64 {
+        text += &format!("new clients get {}/64 of pool4\n", cluster.share);
+    }
     if let Some(error) = &cluster.error {
         text += &format!("  the others cannot be reached: {error}\n");
     }
@@ -331,6 +357,15 @@ mod tests {
     fn try_set(words: &str) -> Result<ArgMatches, clap::Error> {
         let words = format!("sync set --node 4 --key k {words}");
         command().try_get_matches_from(words.split_whitespace())
+    }
+
+    #[test]
+    fn shares_are_counted_from_one() {
+        assert_eq!(share("auto"), Ok(ShareMode::Auto));
+        assert_eq!(share("2/2"), Ok(ShareMode::Static { index: 1, of: 2 }));
+        for bad in ["", "0/2", "3/2", "1/0", "1/65", "1", "a/b"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard};
 
 use crate::daemon::traffic::{Origin, Slot, Traffic};
 use crate::engine::Instance;
-use crate::replica::peer::{Handle, Table, Tables};
+use crate::replica::peer::{Handle, Share, Table, Tables};
 use crate::store::InstanceId;
 
 /// An instance that takes part.
@@ -13,6 +13,16 @@ pub(super) struct Seat {
     pub(super) handle: Handle,
     pub(super) slot: Arc<Slot>,
     pub(super) digest: u64,
+    /// What the instance was told to be its share of pool4.
+    pub(super) share: Share,
+}
+
+/// Tells an instance which ports new clients may get.
+pub(super) fn restrict(slot: &Slot, share: Share) {
+    let ports = (!share.is_whole()).then(|| share.ranges().collect());
+    if let Some(nat64) = slot.lock().nat64_mut() {
+        nat64.set_share(ports);
+    }
 }
 
 /// The tables of all instances that take part, locked in their order.

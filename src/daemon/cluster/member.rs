@@ -11,7 +11,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::Report;
 use super::digest::digest;
-use super::held::{Held, Seat};
+use super::held::{Held, Seat, restrict};
 use super::view::{Orders, View, blank};
 use super::wire::Wire;
 use crate::base::Tick;
@@ -23,7 +23,7 @@ use crate::dataplane::monotonic;
 use crate::model::Flavour;
 use crate::model::cluster::{ClusterConfig, ClusterHealth, PeerHealth, Reach, ReplicaHealth};
 use crate::nat64::Change;
-use crate::replica::peer::{Config, Event, Key, Node};
+use crate::replica::peer::{Config, Event, Key, Node, Share};
 use crate::store::InstanceId;
 
 pub(super) struct Member {
@@ -55,7 +55,8 @@ impl Member {
         orders: Arc<Orders>,
     ) -> io::Result<Self> {
         let epoch = u64::from_ne_bytes(random()?);
-        let node = Config::new(config.node, keys(config), epoch, random()?, clock().wall);
+        let mut node = Config::new(config.node, keys(config), epoch, random()?, clock().wall);
+        node.share = config.share;
         Ok(Self {
             traffic,
             node: Node::new(monotonic(), node),
@@ -86,6 +87,8 @@ impl Member {
             while !self.step(&mut datagrams) {
                 self.send();
             }
+            // Before the others hear that they may take what is given up here.
+            self.divide();
             self.send();
             self.log();
         }
@@ -96,6 +99,18 @@ impl Member {
         drop(held);
         self.node.leave();
         self.send();
+        for seat in &self.seats {
+            restrict(&seat.slot, Share::WHOLE);
+        }
+    }
+
+    /// Gives new clients what is this node's share of pool4.
+    fn divide(&mut self) {
+        let share = self.node.share();
+        for seat in self.seats.iter_mut().filter(|seat| seat.share != share) {
+            seat.share = share;
+            restrict(&seat.slot, share);
+        }
     }
 
     /// Becomes what a command wants it to be.
@@ -218,6 +233,7 @@ impl Member {
         });
         self.health.instances = instances.collect();
         self.health.ready = self.node.is_ready();
+        self.health.share = self.node.share().slices();
         self.health.backlog = self.node.backlog() as u64;
         self.health.stats = self.node.stats();
         self.health.rescans = self.ear.lost;
@@ -243,6 +259,7 @@ impl Member {
         self.seats.retain(|seat| {
             let stays = wanted.iter().any(|(slot, _)| slot.id == seat.slot.id);
             if !stays {
+                restrict(&seat.slot, Share::WHOLE);
                 node.remove_instance(seat.handle);
             }
             stays
@@ -264,6 +281,8 @@ impl Member {
                     handle,
                     slot,
                     digest,
+                    // It may have been told another one before.
+                    share: Share::NONE,
                 }),
                 Err(error) if !self.refused.contains(&slot.id) => {
                     self.refused.push(slot.id);
@@ -320,8 +339,12 @@ impl Member {
                         );
                     }
                 }
-                // Pool4 is not divided, and nobody is asked for single sessions.
-                Event::Share(_) | Event::Answered { .. } => {}
+                Event::Share(share) => {
+                    let of_64 = share.slices();
+                    tracing::info!(of_64, "another share of pool4 is for new clients here");
+                }
+                // Nobody is asked for single sessions.
+                Event::Answered { .. } => {}
             }
         }
         if any {

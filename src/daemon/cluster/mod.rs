@@ -29,9 +29,10 @@ use self::wire::Wire;
 use super::gateway::failure;
 use super::outlet::{Inlet, Outlet, outlet};
 use super::traffic::Traffic;
-use crate::model::cluster::{ClusterConfig, ClusterHealth};
+use crate::model::cluster::{ClusterConfig, ClusterHealth, ShareMode};
 use crate::model::control::Failure;
 use crate::nat64::Change;
+use crate::replica::peer::Share;
 use crate::store::InstanceId;
 
 mod digest;
@@ -120,6 +121,14 @@ impl Cluster {
             Ok(Some(config)) => {
                 let (outlet, inlet) = outlet();
                 self.traffic.cluster.set(Some(outlet));
+                if config.share != ShareMode::Whole {
+                    // Nothing is given away before it is known what may be.
+                    for slot in self.traffic.slots().iter() {
+                        if slot.lock().settings().ss_enabled {
+                            held::restrict(slot, Share::NONE);
+                        }
+                    }
+                }
                 *self.state() = State::Prepared(config, inlet);
             }
             Ok(None) => {}
@@ -151,7 +160,7 @@ impl Cluster {
         let unreachable =
             |error| failure(libc::EADDRNOTAVAIL, format!("{error}; nothing was changed"));
         if let State::Running(running) = &mut *state
-            && running.config.node == config.node
+            && (running.config.node, running.config.share) == (config.node, config.share)
             && !running.thread.is_finished()
         {
             // The node lives on: one that begins anew believes nothing of what it has.

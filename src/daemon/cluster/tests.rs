@@ -22,6 +22,7 @@ fn the_file_is_replaced_whole_and_nobody_else_may_read_it() {
             bind: "10.0.0.4:6465".parse().unwrap(),
             peers: vec!["10.0.0.5:6465".parse().unwrap()],
         },
+        share: ShareMode::Auto,
     };
     for node in [4, 5] {
         config.node = node;

@@ -39,6 +39,7 @@ pub(super) fn blank(config: &ClusterConfig) -> ClusterHealth {
         duplicate: false,
         peers: Vec::new(),
         instances: Vec::new(),
+        share: 0,
         backlog: 0,
         unsent: 0,
         rescans: 0,

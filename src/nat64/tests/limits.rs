@@ -86,3 +86,44 @@ fn a_prefix_cannot_take_the_share_of_others() {
         Some(Counter::Enomem)
     );
 }
+
+#[test]
+fn new_clients_get_ports_of_the_share_and_others_keep_theirs() {
+    let (mut nat64, settings) = (nat64(), Settings::default());
+    assert_eq!(speak(&mut nat64, &settings, client(1, 5), 1), None);
+    let before = nat64.mapped_v4(UDP, client(1, 5)).unwrap();
+    let whole: Vec<u16> = nat64.pool4().rows(UDP).map(|row| row.ports.min).collect();
+    let first = whole[0];
+    let part = |min, max| PortRange { min, max };
+    // The first begins before pool4, the last lies behind it.
+    let share = [
+        part(0, first),
+        part(first + 4, first + 5),
+        part(65_535, 65_535),
+    ];
+    nat64.set_share(Some(share.into()));
+    let mut given = Vec::new();
+    for host in 2..9 {
+        if speak(&mut nat64, &settings, client(host, 5), 1).is_none() {
+            given.push(nat64.mapped_v4(UDP, client(host, 5)).unwrap().port);
+        }
+    }
+    given.retain(|port| *port != 65_535);
+    given.push(before.port);
+    given.sort_unstable();
+    given.dedup();
+    let expected = [first, first + 4, first + 5, before.port];
+    assert!(
+        given.iter().all(|port| expected.contains(port)),
+        "{given:?}"
+    );
+    assert!(given.len() >= 3, "{given:?}");
+    assert_eq!(nat64.mapped_v4(UDP, client(1, 5)), Some(before));
+    // Nothing is left of an empty share.
+    nat64.set_share(Some([].into()));
+    let nobody = speak(&mut nat64, &settings, client(20, 5), 1);
+    assert_eq!(nobody, Some(Counter::Bib6NotFound));
+    assert_eq!(speak(&mut nat64, &settings, client(1, 5), 2), None);
+    nat64.set_share(None);
+    assert_eq!(speak(&mut nat64, &settings, client(20, 5), 1), None);
+}

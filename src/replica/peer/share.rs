@@ -7,19 +7,7 @@
 
 use super::seal::NodeId;
 use crate::model::PortRange;
-
-/// How pool4 is divided between nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ShareMode {
-    /// It is not: one node is active at a time.
-    #[default]
-    Whole,
-    /// The `index`-th of `of` equal parts, counted from 0. Nobody takes over the part of a dead
-    /// node.
-    Static { index: u8, of: u8 },
-    /// By who is there. The share of a node that died is taken over by the others.
-    Auto,
-}
+pub use crate::model::cluster::ShareMode;
 
 /// A set of slices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 use super::world::{HANDLE, Here, World, packet};
 use super::{Dice, addr_of};
+use crate::base::host::Nameless;
 use crate::base::{Protocol, Tick, Transport4};
 use crate::replica::peer::{Event, Node, SessionKey, Stats};
 
@@ -46,6 +47,26 @@ fn a_node_with_another_key_is_not_heard() {
     assert!(stats(&world, 0).auth_failures > 0 && stats(&world, 2).auth_failures > 0);
     assert_eq!((world.content(0).len(), world.content(2).len()), (9, 1));
     assert_eq!(world.sites[0].node.as_ref().unwrap().peers().count(), 1);
+}
+
+#[test]
+fn changes_that_were_never_reported_are_found_when_it_is_known_that_there_are_some() {
+    let mut world = pair();
+    let (now, settings) = (world.now, world.settings.clone());
+    let nat64 = &mut world.sites[0].nat64;
+    let new = packet(Protocol::Udp, 77, 1);
+    assert!(nat64.outbound(now, &settings, &Nameless, new).is_ok());
+    let old = packet(Protocol::ALL[0], 0, 1).client;
+    assert!(nat64.bib_remove(Protocol::ALL[0], Some(old), None).is_ok());
+    nat64.drain_changes(&mut Vec::new());
+    pass(&mut world, 1_000);
+    let before = world.content(1);
+    assert_ne!(world.content(0), before);
+    world.sites[0].node.as_mut().unwrap().rescan(HANDLE);
+    pass(&mut world, 1_000);
+    assert_eq!(world.disagreement(), None);
+    assert_eq!(world.content(1).len(), before.len(), "one came, one went");
+    assert_ne!(world.content(1), before);
 }
 
 #[test]
