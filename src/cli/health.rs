@@ -143,6 +143,7 @@ fn names(health: &Health) -> String {
 mod tests {
     use super::*;
     use crate::model::Framework;
+    use crate::model::cluster::{ClusterHealth, Reach, ReplicaHealth, Stats};
     use crate::model::control::{InstanceHealth, Takeover};
 
     fn sick() -> Health {
@@ -179,6 +180,64 @@ mod tests {
             line.contains(", 0 sessions, nothing is stored (--ephemeral) ("),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_node_that_waits_says_what_for() {
+        let instance = ReplicaHealth {
+            name: "default".to_owned(),
+            ready: false,
+            sessions: 0,
+            mismatches: Vec::new(),
+        };
+        let mut cluster = ClusterHealth {
+            node: 4,
+            keys: vec![1],
+            reach: Reach::Peers {
+                bind: "10.0.0.4:6465".parse().unwrap(),
+                peers: Vec::new(),
+            },
+            ready: false,
+            error: None,
+            duplicate: false,
+            peers: Vec::new(),
+            instances: vec![instance],
+            share: 64,
+            backlog: 0,
+            unsent: 0,
+            rescans: 0,
+            stats: Stats::default(),
+        };
+        let says = |cluster: &ClusterHealth, expected: Option<&str>| {
+            let health = Health {
+                ready: true,
+                instances: vec![InstanceHealth {
+                    flavour: Flavour::Nat64,
+                    name: "default".to_owned(),
+                    framework: Framework::Netfilter,
+                    queues: (0, 1),
+                    sessions: 4,
+                    sync: None,
+                }],
+                cluster: Some(Box::new(cluster.clone())),
+                ..sick()
+            };
+            assert_eq!(unready(&health).as_deref(), expected);
+            // It comes back as it was sent.
+            let json = serde_json::to_string(&health).unwrap();
+            assert_eq!(serde_json::from_str::<Health>(&json).unwrap(), health);
+        };
+        let missing = "NOT READY: node 4: 'default' does not have all sessions yet";
+        says(&cluster, Some(missing));
+        cluster.instances[0].mismatches.push(5);
+        let differs = "NOT READY: node 4: pool6, pool4 or global settings of 'default' differ from those of node 5";
+        says(&cluster, Some(differs));
+        cluster.instances.clear();
+        says(&cluster, Some("NOT READY: node 4: it has just begun"));
+        cluster.ready = true;
+        says(&cluster, None);
+        // What is worse is said elsewhere.
+        assert_eq!(unready(&sick()), None);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!   kernel queues ─► worker ─┐                        ┌─► journal ─► writer thread ─► state.db
 //!   TUN device ────► worker ─┴─► Traffic ─► Instance ─┼─► outlets ─► followers of sessions
 //!                                  ▲                  ├─► outlet ──► log thread ─► standard error
-//!                  peers ─► sync ──┘                  └─► outlet ──► sync ─► peers
+//!                  peers ─► sync ──┤                  ├─► outlet ──► sync ─► peers of Jool's kind
+//!               cluster ◄─► node ──┘                  └─► outlet ──► node ◄─► cluster
 //!   control socket ─► tokio ─► Gateway ─► rules, routes
 //! ```
 //!
@@ -244,9 +245,9 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
             tun: options.tun.clone(),
             track: options.track,
         },
-        cluster,
         succession,
     )?;
+    gateway.cluster = cluster;
     gateway.found = Mutex::new(legacy.ruleset);
     let started = numbers
         .into_iter()

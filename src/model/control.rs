@@ -362,7 +362,7 @@ pub struct Health {
     pub takeover: Takeover,
     /// There while the gateway is a node of a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<ClusterHealth>,
+    pub cluster: Option<Box<ClusterHealth>>,
     /// Changes that are not on disk yet.
     pub journal_backlog: u64,
     /// Changes that were not journalled because the backlog was full, or storage failed.

@@ -64,11 +64,11 @@ impl Gateway {
         traffic: Arc<Traffic>,
         dataplane: Dataplane,
         ruling: Ruling,
-        cluster: Cluster,
         succession: tokio::sync::mpsc::Sender<PathBuf>,
     ) -> Result<Self, dataplane::Error> {
         let next = traffic.slots().iter().map(|slot| slot.id.0).max();
         Ok(Self {
+            cluster: Cluster::new(Arc::clone(&traffic), None),
             traffic,
             dataplane,
             mode: ruling.mode,
@@ -79,7 +79,6 @@ impl Gateway {
             installed: Mutex::default(),
             found: Mutex::default(),
             takeover: Takeover::default(),
-            cluster,
             succession,
             next: Mutex::new(next.unwrap_or(0).saturating_add(1)),
         })
