@@ -171,7 +171,9 @@ fn understand(line: &[u8], admin: bool) -> Result<Request, Failure> {
     let request: Request = serde_json::from_slice(line).map_err(|error| {
         failure(EPROTO, format!("the daemon does not understand this request ({error}); are command and daemon of the same version?"))
     })?;
-    if request.version != VERSION {
+    // Whoever was installed anew can have the daemon follow.
+    let timeless = matches!(request.command, Command::Upgrade | Command::Health);
+    if request.version != VERSION && !timeless {
         let message = format!(
             "the command speaks protocol version {} but the daemon {VERSION}; install the same version of both",
             request.version
@@ -357,6 +359,23 @@ mod tests {
         assert_eq!(answers(false, &longest), [Reply::Done]);
         longest.insert(0, b' ');
         assert_eq!(code(&answers(false, &longest)), EMSGSIZE);
+    }
+
+    /// The command that was just installed has the daemon of the former version replaced.
+    #[test]
+    fn another_version_may_ask_for_an_upgrade() {
+        let ask = |command| {
+            let text = String::from_utf8(request(command)).unwrap();
+            let other = text.replace(
+                &format!("\"version\":{VERSION}"),
+                &format!("\"version\":{}", VERSION + 1),
+            );
+            assert_ne!(text, other);
+            answers(true, other.as_bytes())
+        };
+        assert_eq!(ask(Command::Upgrade), [Reply::Done]);
+        assert_eq!(ask(Command::Health), [Reply::Done]);
+        assert_eq!(code(&ask(Command::StatsDisplay)), EPROTO);
     }
 
     #[test]

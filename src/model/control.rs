@@ -24,7 +24,8 @@ use crate::base::{Protocol, Transport4, Transport6};
 /// The name of the daemon's socket in the abstract namespace.
 pub const SOCKET: &str = "tylo";
 
-/// The version both sides must agree on.
+/// The version both sides must agree on, unless an [upgrade](Command::Upgrade) or
+/// [health](Command::Health) is asked for: these two and their answers only ever grow.
 pub const VERSION: u32 = 1;
 
 /// The longest request line the daemon reads, in bytes.

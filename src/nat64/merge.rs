@@ -83,7 +83,7 @@ impl Nat64 {
         foreign: &ForeignSession,
         order: Order,
     ) -> Merged {
-        if !coherent(foreign) {
+        if !coherent(foreign.protocol, foreign.state, foreign.lifetime) {
             return Merged::Refused(Refusal::Incoherent);
         }
         if foreign.left == 0 {
@@ -180,9 +180,12 @@ impl Nat64 {
             Protocol::Udp | Protocol::Icmp => session.state,
         };
         let same = (session.state, session.lifetime) == (state, foreign.lifetime);
+        let waits = |lifetime| lifetime == Lifetime::TcpIncomingSyn;
+        // What waits for its client, only its client gets through. Who came need not come again.
+        let came = waits(foreign.lifetime) && !waits(session.lifetime);
         let overtaken = match order {
             Order::Unknown if same => deadline <= session.deadline,
-            Order::Unknown => opens(state) && !opens(session.state),
+            Order::Unknown => came || opens(state) && !opens(session.state),
             Order::Newer => same && deadline == session.deadline,
         };
         if overtaken {
@@ -268,14 +271,8 @@ const fn opens(state: TcpState) -> bool {
 }
 
 /// Whether a session can be in this state on this lifetime.
-fn coherent(foreign: &ForeignSession) -> bool {
+pub(super) fn coherent(protocol: Protocol, state: TcpState, lifetime: Lifetime) -> bool {
     use Lifetime::{TcpEstablished as Est, TcpIncomingSyn as Syn, TcpTransitory as Trans};
-    let ForeignSession {
-        protocol,
-        state,
-        lifetime,
-        ..
-    } = *foreign;
     if protocol != Protocol::Tcp {
         return lifetimes(protocol).contains(&lifetime);
     }

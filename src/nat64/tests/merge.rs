@@ -125,6 +125,50 @@ fn a_session_that_is_here_follows_the_peer() {
     assert_eq!(merge(&mut nat64, 8_000, &connection()), Merged::Updated);
 }
 
+/// What waits for its client alone is refused to everybody else, the server's answer included.
+#[test]
+fn what_the_client_opened_here_does_not_wait_for_it_again() {
+    let (mut nat64, settings) = (nat64(), Settings::default());
+    assert_eq!(merge(&mut nat64, 0, &opening()), Merged::New);
+    let knock = ForeignSession {
+        state: TcpState::V4Init,
+        lifetime: Lifetime::TcpIncomingSyn,
+        left: 6_000,
+        ..connection()
+    };
+    assert_eq!(merge(&mut nat64, 1, &knock), Merged::Unchanged);
+    let back = inc(Protocol::Tcp, server(1, 80), v4(61005), SYN);
+    assert_eq!(nat64.inbound(Tick(2), &settings, back), Ok(client(8, 5)));
+}
+
+#[test]
+fn what_a_session_of_a_peer_cannot_be_it_is_not() {
+    let row = |protocol, state, lifetime, port| SessionState {
+        protocol,
+        v4: v4(port),
+        remote: server(1, 80),
+        state,
+        lifetime,
+        deadline: Tick(9_000),
+    };
+    let mut nat64 = nat64();
+    let mut put = |row| nat64.put_foreign(client(8, 5), row);
+    let (tcp, icmp) = (Protocol::Tcp, Protocol::Icmp);
+    let fine = row(tcp, TcpState::Established, Lifetime::TcpEstablished, 61005);
+    let odd = SessionState {
+        lifetime: Lifetime::TcpIncomingSyn,
+        ..fine
+    };
+    assert!(!put(odd), "established, but waiting for its client");
+    assert!(put(fine));
+    assert!(!put(odd), "established, but waiting for its client");
+    assert!(put(row(icmp, TcpState::V6Init, Lifetime::Icmp, 61005)));
+    // The peer of an ICMP session has no port.
+    let (v6, v4) = (client(8, 5), v4(61005));
+    assert!(nat64.session(icmp, v6, v4, server(1, 0)).is_some());
+    assert!(nat64.session(tcp, v6, v4, server(1, 80)).is_some());
+}
+
 #[test]
 fn who_knows_that_it_is_newer_is_believed() {
     let (mut nat64, settings) = (nat64(), Settings::default());
