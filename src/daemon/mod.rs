@@ -324,12 +324,13 @@ fn give_way(gateway: &Gateway, listener: UnixListener) -> anyhow::Result<Legacy>
     // Behind the last packet: the successor takes for old what the others have not heard of.
     gateway.cluster.stop();
     legacy.rules = Some(gateway.rules.keep()?);
+    // Also when the clock was set a moment ago.
+    let gaps = gateway.traffic.store.take_resync();
     for slot in gateway.traffic.slots().iter() {
         // What is not on disk for sure is written anew. Without it the successor knows less, but
         // packets wait for it, and there would be none.
-        if gateway.traffic.store.flush(slot.id).is_err()
-            && let Err(error) = gateway.traffic.finish(slot)
-        {
+        let whole = !gaps.contains(&slot.id) && gateway.traffic.store.flush(slot.id).is_ok();
+        if !whole && let Err(error) = gateway.traffic.finish(slot) {
             let instance = &slot.name;
             tracing::error!(%error, instance, "the sessions of an instance may be lost");
         }

@@ -95,14 +95,15 @@ done
 
 echo "--- a program that dies when it has taken over"
 install_pretender :
-tylo upgrade >/dev/null 2>&1 &
+tylo upgrade >"$WORK/upgrade.out" 2>&1 &
 upgrade=$!
 check "the process ends, so that a service manager starts it anew" ends_within 10 "$DAEMON"
-kill "$upgrade" 2>/dev/null || true
-wait "$upgrade" 2>/dev/null || true
 check "rules stay meanwhile" says 'table .* tylo' gw nft list tables
 genuine
 must "it starts" daemon_start
+check "whoever asked for the upgrade does not wait for long" ends_within 5 "$upgrade"
+check "hears that it failed" not wait "$upgrade"
+check "and how" grep -q 'the new program ended' "$WORK/upgrade.out"
 check "with all sessions" between "$(sessions)" $((sessions - 20)) "$sessions"
 check "packets pass" ping_ok client "$SERVER6"
 must "the daemon stops" daemon_stop

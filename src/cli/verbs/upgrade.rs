@@ -11,7 +11,7 @@ use clap::Command as Clap;
 use super::{Args, request, take};
 use crate::cli::client::{Client, ClientError};
 use crate::cli::{health, say};
-use crate::model::control::{Command, Health};
+use crate::model::control::{Command, Failure, Health};
 use crate::model::{DEFAULT_INSTANCE, Flavour};
 
 pub(super) fn command() -> Clap {
@@ -40,19 +40,30 @@ pub(super) fn upgrade(args: Args<'_>) -> ExitCode {
 }
 
 fn replace() -> Result<Health, ClientError> {
-    let before = health::ask()?.takeover.count;
+    let before = health::ask()?;
     let request = request(Flavour::Nat64, DEFAULT_INSTANCE, Command::Upgrade);
     Client::connect()?.call::<ClientError>(&request, |_| Ok(()))?;
     let begin = Instant::now();
     loop {
         // Whoever asks one that is about to go is cut off, or turned away for a moment.
         match health::ask() {
-            Ok(health) if health.takeover.count > before => return Ok(health),
+            Ok(health) if health.pid != before.pid => return Err(died(&health)),
+            Ok(health) if health.takeover.count > before.takeover.count => return Ok(health),
             Err(error) if begin.elapsed() >= PATIENCE => return Err(error),
             Ok(_) if begin.elapsed() >= PATIENCE => return Err(ClientError::Timeout),
             Ok(_) | Err(_) => thread::sleep(PAUSE),
         }
     }
+}
+
+/// What replaced the daemon did not live, and another one was started in its place.
+fn died(now: &Health) -> ClientError {
+    let message = format!(
+        "the new program ended, and version {} was started anew; see the log of tylod",
+        now.version
+    );
+    let code = libc::ECHILD as u8;
+    ClientError::Refused(Failure { code, message })
 }
 
 fn report(health: &Health) -> ExitCode {
