@@ -18,6 +18,8 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -240,13 +242,26 @@ pub(super) fn successor() -> anyhow::Result<PathBuf> {
         None => path,
     };
     let mut arguments = std::env::args_os();
-    let output = Command::new(&path)
+    let mut asked = Command::new(&path)
         .arg0(arguments.next().unwrap_or_else(|| OsString::from("tylod")))
         .args(arguments)
         .arg("--preflight")
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .with_context(|| format!("cannot start {}", path.display()))?;
+    let end = Instant::now() + ANSWERS_WITHIN;
+    while asked.try_wait().is_ok_and(|status| status.is_none()) {
+        if Instant::now() >= end {
+            let _ = asked.kill().and_then(|()| asked.wait());
+            bail!("{} does not answer", path.display());
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    let output = asked
+        .wait_with_output()
+        .with_context(|| format!("cannot listen to {}", path.display()))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let mut numbers = said.split_whitespace().map(str::parse::<usize>);
     let (Some(Ok(format)), Some(Ok(schema))) = (numbers.next(), numbers.next()) else {
@@ -294,6 +309,12 @@ fn descriptor(number: RawFd, taken: &mut HashSet<RawFd>) -> anyhow::Result<Owned
     }
     Ok(fd)
 }
+
+/// How long a program may take to say whether it could take over; it only has to look at its
+/// options.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Names and numbers of what is handed over.
 const VARIABLE: &str = "TYLO_HANDOVER";

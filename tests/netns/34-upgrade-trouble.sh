@@ -63,6 +63,9 @@ check "it was tried" equal "$(count)" $((taken + 1))
 check "the daemon goes on" kill -0 "$DAEMON"
 check "packets pass" ping_ok client "$SERVER6"
 check "whoever hangs up does not end it" ignores_broken_pipes
+install_pretender 'exec sleep 1000'
+check "a program that does not say whether it can take over is refused" rejects gw "$WORK/genuine" upgrade
+check "and the upgrade says why" grep -q 'does not answer' "$WORK/reject.out"
 genuine
 check "the next upgrade succeeds" tylo upgrade
 
