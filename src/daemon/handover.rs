@@ -74,6 +74,13 @@ impl Legacy {
     /// What was [left with](Self::deposit) the service manager.
     fn from_service_manager(kept: impl Iterator<Item = (RawFd, String)>) -> anyhow::Result<Self> {
         let (mut legacy, mut taken) = (Self::default(), HashSet::new());
+        let kept: Vec<_> = kept.collect();
+        // It has others of its own, with which queues would stay in use that this program closes, and
+        // which it would hand to the program that follows a crash.
+        let names: HashSet<_> = kept.iter().map(|(_, name)| name.as_str()).collect();
+        for name in names {
+            sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)])?;
+        }
         for (number, name) in kept {
             if name == NOTES {
                 let mut notes = File::from(descriptor(number, &mut taken)?);

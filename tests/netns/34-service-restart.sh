@@ -38,6 +38,10 @@ echo "--- $sent datagrams sent, $received received, $again twice; longest silenc
 check "no datagram was lost" equal "$received" "$sent"
 check "none came twice" equal "$again" 0
 check "packets pass" ping_ok client "$SERVER6"
+# What the manager went on holding would keep the queue in use.
+check "the instance can be removed" jool instance remove
+check "and added again" configure
+check "packets pass" ping_ok client "$SERVER6"
 end "$manager"
 check "the manager ends" ends_within 10 "$manager"
 # Nobody kept anything: the next one begins with the rules that are there.

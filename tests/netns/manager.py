@@ -59,6 +59,10 @@ def hear(kept, given):
         fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     if words.get("FDSTORE") == "1":
         kept.extend((words["FDNAME"], fd) for fd in fds)
+    if words.get("FDSTOREREMOVE") == "1":
+        for item in [item for item in kept if item[0] == words["FDNAME"]]:
+            os.close(item[1])
+            kept.remove(item)
     if words.get("READY") == "1":
         with open(os.path.join(directory, "ready"), "a") as ready:
             print(given, file=ready)
@@ -69,10 +73,8 @@ signal.signal(signal.SIGTERM, end)
 notify.settimeout(0.02)
 kept = []
 while not over:
+    # What it was given stays here until it says otherwise.
     pid, given, again = start(kept), len(kept), False
-    for _, fd in kept:
-        os.close(fd)
-    kept = []
     while not again and not over:
         hear(kept, given)
         if os.waitpid(pid, os.WNOHANG)[0]:
