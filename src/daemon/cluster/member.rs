@@ -99,9 +99,6 @@ impl Member {
         drop(held);
         self.node.leave();
         self.send();
-        for seat in &self.seats {
-            restrict(&seat.slot, Share::WHOLE);
-        }
     }
 
     /// Gives new clients what is this node's share of pool4.

@@ -181,6 +181,7 @@ impl Cluster {
             }
             let wire = Wire::open(&config.reach).map_err(|error| {
                 self.traffic.cluster.set(None);
+                self.unite();
                 failure(
                     libc::EADDRNOTAVAIL,
                     format!("{error}; this gateway is no node of a cluster now"),
@@ -226,12 +227,21 @@ impl Cluster {
                 Ok(()) | Err(_) => {}
             }
         }
-        match self.leave(&mut state) {
+        let was = self.leave(&mut state);
+        self.unite();
+        match was {
             true => Ok(()),
             false => Err(failure(
                 libc::ENOTCONN,
                 "this gateway is no node of a cluster",
             )),
+        }
+    }
+
+    /// All of pool4 is for the clients of this gateway again.
+    fn unite(&self) {
+        for slot in self.traffic.slots().iter() {
+            held::restrict(slot, Share::WHOLE);
         }
     }
 
