@@ -57,7 +57,8 @@ s.bind(('', int(sys.argv[1])))
 s.sendto(b'x', (sys.argv[2], 7001))" "$1" $N4
 }
 bib() { node "$1" bib display "--$2" --numeric --csv --no-headers; } # NODE PROTOCOL
-has_udp() { bib "$1" udp | grep -q "2001:db8::8,$2,"; }   # NODE PORT
+# Not `grep -q`: it would leave before all is written.
+has_udp() { bib "$1" udp | grep "2001:db8::8,$2," >/dev/null; } # NODE PORT
 lacks_udp() { ! has_udp "$1" "$2"; }
 # A transport address of pool4 has one client, and a client has one transport address, on whatever node.
 nothing_shared() { # NODE...

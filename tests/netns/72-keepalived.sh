@@ -29,12 +29,13 @@ vrrp_start() { # NODE PRIORITY
 		-p "$dir/pid" -r "$dir/vrrp.pid" >"$dir/log" 2>&1
 	VRRP_PID[$1]=$SPAWNED
 }
+# Not `grep -q`: it would leave before all is written.
 active() { # NODE: has both virtual addresses
-	ip -n "$PREFIX-$1" addr show dev eth0 | grep -q 'inet6 2001:db8::1/' &&
-		ip -n "$PREFIX-$1" addr show dev eth1 | grep -q 'inet 192.0.2.1/'
+	ip -n "$PREFIX-$1" addr show dev eth0 | grep 'inet6 2001:db8::1/' >/dev/null &&
+		ip -n "$PREFIX-$1" addr show dev eth1 | grep 'inet 192.0.2.1/' >/dev/null
 }
 passive() { # NODE: has none of them
-	! ip -n "$PREFIX-$1" addr | grep -Eq 'inet6 2001:db8::1/|inet 192.0.2.1/'
+	! ip -n "$PREFIX-$1" addr | grep -E 'inet6 2001:db8::1/|inet 192.0.2.1/' >/dev/null
 }
 exit_status() { # STATUS PID
 	local status=0
