@@ -76,6 +76,7 @@ scripts! {
     n93_rules_native_in_guest: "93-rules-native.sh", 400;
     // The first time, modules are built.
     n94_joold_mixed_in_guest: "94-joold-mixed.sh", 900;
+    n95_reboot_in_guest: "95-reboot-native.sh", 400;
 }
 
 #[test]
