@@ -11,6 +11,9 @@ if [ -z "${TYLO_GUEST:-}" ]; then
 	trap 'rm -rf "$TYLO_JOOL"' EXIT
 	export TYLO_JOOL
 	if ! cp /lib/modules/"$kernel"/updates/dkms/jool{,_common}.ko "$TYLO_JOOL" 2>/dev/null; then
+		# Those that are installed may be of an older kernel.
+		[ -e "/lib/modules/$kernel/build" ] ||
+			DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "linux-headers-$kernel" >&2
 		dkms autoinstall -k "$kernel" >&2
 		cp /lib/modules/"$kernel"/updates/dkms/jool{,_common}.ko "$TYLO_JOOL"
 	fi
