@@ -77,6 +77,7 @@ scripts! {
     // The first time, modules are built.
     n94_joold_mixed_in_guest: "94-joold-mixed.sh", 900;
     n95_reboot_in_guest: "95-reboot-native.sh", 400;
+    n96_mapt_native_in_guest: "96-mapt-native.sh", 400;
 }
 
 #[test]

@@ -40,7 +40,7 @@ mapt_start() { # NODE
 	local log=$WORK/daemon.$STARTS.log
 	spawn "$1" "$BIN/tylod" --state-dir "$WORK/state.$1" 2>"$log" >&2
 	DAEMONS[$1]=$SPAWNED
-	within 15 mapt_ready "$log"
+	within "${TYLO_START_LIMIT:-15}" mapt_ready "$log"
 }
 
 mapt_kill() { # NODE
