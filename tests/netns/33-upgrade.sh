@@ -45,6 +45,7 @@ send=$SPAWNED
 sleep 1
 
 process=$DAEMON rules=$(tables)
+must "there are rules" test -n "$rules"
 for ((upgrade = 1; upgrade <= upgrades; upgrade++)); do
 	[ $((upgrade % 2)) = 0 ] || install_anew
 	must "upgrade $upgrade" says 'packets waited [0-9]+ ms' upgrade

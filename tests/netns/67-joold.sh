@@ -5,14 +5,6 @@
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 . "$HERE/cluster.sh"
 
-ping_start() {
-	spawn n6 ping -n -i 0.2 -O $N4 >"$WORK/ping"
-	PING=$SPAWNED
-}
-answered() { # NUMBER: so many more answers have come since the last call of `mark`
-	[ "$(grep -c 'bytes from' "$WORK/ping")" -ge $((MARK + $1)) ]
-}
-mark() { MARK=$(grep -c 'bytes from' "$WORK/ping" || true); }
 ping_goes_on() { within 10 answered 10; }
 equal_now() { # WANTED COMMAND...
 	local wanted=$1

@@ -65,8 +65,6 @@ holds() { # NODE: has both virtual addresses
 }
 active() { holds "$1" && ! holds "$2"; } # NODE OTHER
 
-answered() { [ "$(grep -c 'bytes from' "$WORK/ping")" -ge $((MARK + $1)) ]; } # NUMBER
-mark() { MARK=$(grep -c 'bytes from' "$WORK/ping" || true); }
 ping_goes_on() {
 	mark
 	within 15 answered 10

@@ -124,3 +124,11 @@ same_sessions() { # NODE NODE PROTOCOL
 	local one two
 	one=$(sessions "$1" "$3") && two=$(sessions "$2" "$3") && [ -n "$one" ] && equal "$two" "$one"
 }
+
+# An endless ping, whose answers are counted from a mark on.
+ping_start() { # [SECONDS BETWEEN TWO]
+	spawn n6 ping -n -i "${1:-0.2}" -O $N4 >"$WORK/ping"
+	PING=$SPAWNED
+}
+mark() { MARK=$(grep -c 'bytes from' "$WORK/ping" || true); }
+answered() { [ "$(grep -c 'bytes from' "$WORK/ping")" -ge $((MARK + $1)) ]; } # NUMBER: so many more
