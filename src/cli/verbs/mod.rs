@@ -17,6 +17,7 @@ use crate::model::{DEFAULT_INSTANCE, Flavour};
 mod all;
 mod completion;
 mod diff;
+mod doctor;
 mod export;
 mod man;
 mod mapt;
@@ -52,6 +53,7 @@ macro_rules! verbs {
 
 static VERBS: &[Verb] = verbs! {
     health "[--json] [--ready]" "Says whether all is well, for monitoring" |args, _| health::health(args);
+    doctor "[--json] [--quiet]" "Says what is wrong, and what mends it" |args, _| doctor::doctor(args);
     export "" "Prints an instance as a file for 'file handle'" |args, _| export::export(args);
     diff "FILE" "Says what 'file handle' would change" |args, _| diff::diff(args);
     all "MODE OPERATION" "Asks every instance" |args, _| all::all(args);
