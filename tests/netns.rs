@@ -47,6 +47,7 @@ scripts! {
     n40_left_to_kernel: "40-left-to-kernel.sh", 120;
     n41_who: "41-who.sh", 120;
     n45_firewall_reload: "45-firewall-reload.sh", 120;
+    n47_documents: "47-documents.sh", 240;
     n48_doctor: "48-doctor.sh", 240;
     n50_traceroute_icmp: "50-traceroute-icmp.sh", 240;
     n55_siit: "55-siit.sh", 240;

@@ -1,20 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # 464XLAT (RFC 6877): an IPv4-only client behind a stateless translator, a stateful one beyond.
-#
-#   phone --(IPv4)-- clat --(IPv6)-- gw --(IPv4)-- server --(IPv4)-- beyond
-#   192.168.1.8      .1              the PLAT      203.0.113.2        198.51.100.2
 . "$(dirname "$(readlink -f "$0")")/siit.sh"
-
-PHONE=192.168.1.8
-
-clat_up() {
-	add_namespace phone
-	add_link phone p0 clat cp
-	ip -n "$PREFIX-phone" addr add $PHONE/24 dev p0
-	ip -n "$PREFIX-clat" addr add 192.168.1.1/24 dev cp
-	ip -n "$PREFIX-phone" route add default via 192.168.1.1
-}
 
 jool_clat() { timeout 20 ip netns exec "$PREFIX-clat" "$BIN/jool_siit" "$@"; }
 
@@ -26,25 +13,9 @@ clat_configure() {
 }
 
 xlat_up() { # MTU of the IPv6 link between the translators, of the IPv4 link beyond
-	local ns
-	for ns in clat gw server beyond; do add_namespace $ns; done
-	add_link clat cu gw g6
-	add_link gw g4 server s0
-	add_link server s1 beyond b0
-	ip -n "$PREFIX-clat" addr add 2001:db8:6::2/64 dev cu nodad
-	ip -n "$PREFIX-gw" addr add 2001:db8:6::1/64 dev g6 nodad
-	ip -n "$PREFIX-gw" addr add 203.0.113.1/24 dev g4
-	ip -n "$PREFIX-server" addr add $SERVER4/24 dev s0
-	ip -n "$PREFIX-server" addr add 198.51.100.1/24 dev s1
-	ip -n "$PREFIX-beyond" addr add 198.51.100.2/24 dev b0
-	for ns in clat gw server; do
-		in_ns $ns sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-	done
-	ip -n "$PREFIX-clat" -6 route add default via 2001:db8:6::1
-	ip -n "$PREFIX-gw" -6 route add 2001:db8:464::/120 via 2001:db8:6::2
-	ip -n "$PREFIX-gw" route add 198.51.100.0/24 via $SERVER4
-	ip -n "$PREFIX-beyond" route add default via 198.51.100.1 advmss 1460
-	clat_up
+	xlat_network_up
+	# Hosts that expect 1500 everywhere: the translators have to tell what fits.
+	ip -n "$PREFIX-beyond" route replace default via 198.51.100.1 advmss 1460
 	ip -n "$PREFIX-phone" route replace default via 192.168.1.1 advmss 1460
 	set_mtu clat cu "$1"
 	set_mtu gw g6 "$1"

@@ -124,3 +124,32 @@ hops() { # NAMESPACE ADDRESS [OPTION...]: the addresses on the way, or *
 set_mtu() { # NAMESPACE DEVICE MTU
 	ip -n "$PREFIX-$1" link set "$2" mtu "$3"
 }
+
+# 464XLAT: an IPv4-only host behind a stateless translator, a stateful one beyond.
+#
+#   phone --(IPv4)-- clat --(IPv6)-- gw --(IPv4)-- server --(IPv4)-- beyond
+#   192.168.1.8      .1              the PLAT      203.0.113.2        198.51.100.2
+xlat_network_up() {
+	local ns
+	for ns in phone clat gw server beyond; do add_namespace $ns; done
+	add_link phone p0 clat cp
+	add_link clat cu gw g6
+	add_link gw g4 server s0
+	add_link server s1 beyond b0
+	ip -n "$PREFIX-phone" addr add 192.168.1.8/24 dev p0
+	ip -n "$PREFIX-clat" addr add 192.168.1.1/24 dev cp
+	ip -n "$PREFIX-clat" addr add 2001:db8:6::2/64 dev cu nodad
+	ip -n "$PREFIX-gw" addr add 2001:db8:6::1/64 dev g6 nodad
+	ip -n "$PREFIX-gw" addr add 203.0.113.1/24 dev g4
+	ip -n "$PREFIX-server" addr add $SERVER4/24 dev s0
+	ip -n "$PREFIX-server" addr add 198.51.100.1/24 dev s1
+	ip -n "$PREFIX-beyond" addr add 198.51.100.2/24 dev b0
+	for ns in clat gw server; do
+		in_ns $ns sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+	done
+	ip -n "$PREFIX-phone" route add default via 192.168.1.1
+	ip -n "$PREFIX-clat" -6 route add default via 2001:db8:6::1
+	ip -n "$PREFIX-gw" -6 route add 2001:db8:464::/120 via 2001:db8:6::2
+	ip -n "$PREFIX-gw" route add 198.51.100.0/24 via $SERVER4
+	ip -n "$PREFIX-beyond" route add default via 198.51.100.1
+}
