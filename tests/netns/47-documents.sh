@@ -30,6 +30,15 @@ prints() { # FILE LINE
 	tr '\t' ' ' <"$1" | grep -Eq -- "$pattern"
 }
 
+# Daemons on one machine need directories of their own.
+tylod() { exec "$BIN/tylod" --state-dir "$STATE" "$@"; }
+tylo() {
+	case $1 in
+	db | doctor) "$BIN/tylo" "$@" --state-dir "$STATE" ;;
+	*) "$BIN/tylo" "$@" ;;
+	esac
+}
+
 document() { # FILE
 	local node command expected line shell
 	echo "--- docs/$1"
@@ -38,8 +47,7 @@ document() { # FILE
 	while IFS=$'\t' read -r node command expected <&3; do
 		[ "$node" != gateway ] || node=gw
 		mkdir -p "$WORK/home/$node"
-		# Daemons on one machine need directories of their own.
-		shell="cd $WORK/home/$node; tylod() { exec $BIN/tylod --state-dir $WORK/state.$node; }"
+		shell="cd $WORK/home/$node; $(declare -f tylod tylo); BIN=$BIN STATE=$WORK/state.$node"
 		if [ "${command%&}" != "$command" ]; then
 			spawn "$node" bash -c "$shell; ${command% &}" >"$WORK/output" 2>&1 3<&-
 		else
@@ -66,7 +74,11 @@ end_network() {
 
 echo "A page." >"$WORK/files/index.html"
 
-POOL4=203.0.113.1
+network_up
+document ../README.md
+document operating.md
+end_network
+
 network_up
 http_server server
 http_server client
