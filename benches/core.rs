@@ -54,6 +54,7 @@ const META: Meta<'_> = Meta {
     ingress_mtu: u32::MAX,
     reassembled: false,
     from_host: false,
+    may_wait: false,
     host: &Nameless,
 };
 

@@ -285,6 +285,7 @@ fn push(bytes: &[u8], out: &mut Output, tally: &mut Tally) {
             match verdict {
                 Verdict::Drop => tally.refused += 1,
                 Verdict::Accept => tally.foreign += 1,
+                Verdict::Hold => panic!("{reason:?} holds it, and nobody asked for that"),
                 Verdict::Reply(reply) => {
                     tally.answered += 1;
                     if let Some(error) = reply_to(bytes, reply) {

@@ -206,6 +206,9 @@ mod tests {
             backlog: 0,
             unsent: 0,
             rescans: 0,
+            waiting: 0,
+            unasked: 0,
+            late: 0,
             stats: Stats::default(),
         };
         let says = |cluster: &ClusterHealth, expected: Option<&str>| {

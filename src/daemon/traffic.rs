@@ -6,7 +6,7 @@
 //! back, so that the journal hears of it in the order in which it happened.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use super::cluster::Port;
@@ -17,7 +17,7 @@ use super::{clock, sync};
 use crate::base::Tick;
 use crate::base::counters::Counter;
 use crate::base::host::Host;
-use crate::dataplane::{Addresses, Handler, Received, SendReport, Source, Verdict};
+use crate::dataplane::{Addresses, Handler, Received, SendReport, Source, Verdict, Waker};
 use crate::engine::{Instance, Meta, Outcome};
 use crate::model::settings::Settings;
 use crate::model::{Flavour, Framework};
@@ -50,6 +50,8 @@ pub(super) struct Traffic {
     pub(super) host: Addresses,
     /// Where the other gateways of a cluster hear of changes.
     pub(super) cluster: Port,
+    /// Has packets resumed.
+    waker: OnceLock<Waker>,
     log: Log,
 }
 
@@ -124,7 +126,20 @@ impl Traffic {
             store,
             host,
             cluster: Port::default(),
+            waker: OnceLock::new(),
             log,
+        }
+    }
+
+    pub(super) fn set_waker(&self, waker: Waker) {
+        // There is one data plane in the life of a program.
+        let _ = self.waker.set(waker);
+    }
+
+    /// Has packets handled that waited for other gateways.
+    pub(super) fn resume(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
         }
     }
 
@@ -282,7 +297,7 @@ impl Traffic {
                     continue;
                 }
                 if *verdict == Verdict::Accept && instance.concerns(&self.host, packet.bytes) {
-                    *verdict = handle(&self.host, &mut instance, now, packet, out);
+                    *verdict = handle(&self.host, &mut instance, now, packet, false, out);
                 }
             }
             self.publish(slot, &mut instance, Origin::Packets);
@@ -320,7 +335,7 @@ impl Traffic {
         }
         of(Flavour::Siit)
             .chain(of(Flavour::Mapt))
-            .map(|slot| handle(&self.host, &mut slot.lock(), now, packet, out))
+            .map(|slot| handle(&self.host, &mut slot.lock(), now, packet, false, out))
             .find(|verdict| *verdict != Verdict::Accept)
             .unwrap_or(Verdict::Accept)
     }
@@ -355,7 +370,7 @@ impl Handler for Traffic {
         let host = self.host.view();
         for (packet, verdict) in packets.iter().zip(verdicts) {
             if !shared(packet) {
-                *verdict = handle(&host, &mut instance, now, packet, out);
+                *verdict = handle(&host, &mut instance, now, packet, true, out);
             }
         }
         drop(host);
@@ -370,6 +385,11 @@ impl Handler for Traffic {
             slot.lock().close(out);
         }
         for slot in self.slots().iter() {
+            let mut instance = slot.lock();
+            if instance.resume(now, &self.host, out) {
+                self.publish(slot, &mut instance, Origin::Packets);
+            }
+            drop(instance);
             // In portions, so that a million sessions that end at once do not stop the traffic.
             for _ in 0..EXPIRE_PORTIONS {
                 let mut instance = slot.lock();
@@ -414,6 +434,7 @@ fn handle(
     instance: &mut Instance,
     now: Tick,
     packet: &Received<'_>,
+    may_wait: bool,
     out: &mut Output,
 ) -> Verdict {
     let meta = Meta {
@@ -421,10 +442,11 @@ fn handle(
         ingress_mtu: packet.ingress_mtu,
         reassembled: packet.reassembled,
         from_host: packet.from_host,
+        may_wait: may_wait && !packet.from_host,
         host,
     };
     match instance.handle(now, &meta, packet.bytes, out) {
-        Outcome::Translated | Outcome::Dropped(_) => Verdict::Taken,
+        Outcome::Translated | Outcome::Dropped(_) | Outcome::Held => Verdict::Taken,
         Outcome::NotOurs(_) => Verdict::Accept,
     }
 }

@@ -32,11 +32,13 @@ mod reinject;
 mod routes;
 mod sys;
 mod tun;
+mod wake;
 mod worker;
 
 pub use self::addresses::{Addresses, NetworkWatch, ephemeral_ports};
 pub use self::inherit::Inherited;
 pub use self::routes::{ROUTE_PROTOCOL, remove_rules, set_routes};
+pub use self::wake::Waker;
 
 /// How a [`Dataplane`] is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -442,11 +444,7 @@ impl Drop for Dataplane {
 
 impl Hand {
     fn wake(&self) -> Result<(), Error> {
-        match rustix::io::write(&self.wake, &1_u64.to_ne_bytes()) {
-            // The counter is at its limit, so the worker has been woken.
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
-            Err(error) => Err(Error::System("wake a worker".to_owned(), error.into())),
-        }
+        wake::wake(&self.wake).map_err(Error::system("wake a worker"))
     }
 }
 
@@ -520,7 +518,8 @@ pub trait Handler: Send + Sync + 'static {
         out: &mut Output,
     );
 
-    /// Called about four times a second by one worker, traffic or not: expire what is due.
+    /// Called about four times a second by one worker, traffic or not, and when a [`Waker`] asks
+    /// for it: expire what is due.
     fn tick(&self, now: Tick, out: &mut Output);
 
     /// Told after the packets and errors of a burst were handed to the kernel.

@@ -134,6 +134,7 @@ impl Worker {
                         if self.obey()? == Flow::Stop {
                             return Ok(());
                         }
+                        self.next_tick = now;
                     }
                     TUN => self.read_tun()?,
                     slot => {

@@ -19,6 +19,7 @@ use crate::wire::output::Output;
 use crate::wire::{Refusal, Verdict};
 use crate::xlat::{self, Rules};
 
+pub mod asks;
 mod error_source;
 mod mapt;
 mod nat64;
@@ -52,6 +53,8 @@ pub struct Meta<'a> {
     pub reassembled: bool,
     /// The host itself sends it. Of those, SIIT translates ICMP errors only.
     pub from_host: bool,
+    /// It may be kept for a moment, to be handled by [`Instance::resume`].
+    pub may_wait: bool,
     pub host: &'a dyn Host,
 }
 
@@ -63,6 +66,8 @@ pub enum Outcome {
     NotOurs(Counter),
     /// It is gone; its sender may have been told.
     Dropped(Counter),
+    /// A copy is kept: other gateways may know what is missing.
+    Held,
 }
 
 /// What a packet is translated by, besides the tables.
@@ -264,12 +269,25 @@ impl Instance {
         packet: &[u8],
         out: &mut Output,
     ) -> Outcome {
-        let Err(refusal) = self.translate(now, meta, packet, out) else {
+        let result = self.translate(now, meta, packet, out);
+        self.conclude(packet, result, out)
+    }
+
+    fn conclude(
+        &mut self,
+        packet: &[u8],
+        result: Result<(), Refusal>,
+        out: &mut Output,
+    ) -> Outcome {
+        let Err(refusal) = result else {
             self.counters.count(Counter::Success);
             return Outcome::Translated;
         };
-        self.counters.count(refusal.reason);
+        if refusal.verdict != Verdict::Hold {
+            self.counters.count(refusal.reason);
+        }
         match refusal.verdict {
+            Verdict::Hold => Outcome::Held,
             Verdict::Accept => Outcome::NotOurs(refusal.reason),
             Verdict::Drop => Outcome::Dropped(refusal.reason),
             Verdict::Reply(reply) => {
@@ -289,12 +307,21 @@ impl Instance {
         out: &mut Output,
     ) -> Result<(), Refusal> {
         let now = self.clock(now);
-        let version = version(packet);
-        match version {
+        match version(packet) {
             Some(6) => self.counters.count(Counter::Received6),
             Some(4) => self.counters.count(Counter::Received4),
             _ => return Err(Refusal::accept(Counter::SkbTruncated)),
         }
+        self.decide(now, meta, packet, out)
+    }
+
+    fn decide(
+        &mut self,
+        now: Tick,
+        meta: &Meta<'_>,
+        packet: &[u8],
+        out: &mut Output,
+    ) -> Result<(), Refusal> {
         if !self.settings.manually_enabled {
             return Err(Refusal::accept(Counter::XlatorDisabled));
         }
@@ -305,7 +332,7 @@ impl Instance {
             meta,
             identification: self.identification,
         };
-        match (&mut self.translator, version) {
+        match (&mut self.translator, version(packet)) {
             (Translator::Nat64(stateful), Some(6)) => stateful.six(&env, packet, out),
             (Translator::Nat64(stateful), _) => stateful.four(&env, packet, out),
             (Translator::Siit(stateless), Some(6)) => stateless.six(&env, packet, out),

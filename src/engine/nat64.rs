@@ -5,12 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use etherparse::PacketBuilder;
 
+use super::asks::Asks;
 use super::{Env, destination4, destination6, version};
 use crate::base::counters::Counter;
 use crate::base::host::Host;
 use crate::base::prefix::Pool6;
 use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::model::settings::Settings;
+use crate::nat64::question::Question;
 use crate::nat64::{Inbound, Nat64, Outbound, Probe};
 use crate::wire::output::Output;
 use crate::wire::{IcmpReply, Inner, InnerL4, L4, Packet4, Packet6, Refusal, TcpFlags, Verdict};
@@ -19,6 +21,7 @@ use crate::xlat::{self, Plan, Rewrite};
 /// What a NAT64 instance has besides settings and counters.
 pub(super) struct Stateful {
     pub(super) nat64: Nat64,
+    pub(super) asks: Asks,
     /// Holds a packet between the two passes of a hairpin.
     scratch: Vec<u8>,
 }
@@ -27,6 +30,7 @@ impl Stateful {
     pub(super) fn new(key: [u8; 16]) -> Self {
         Self {
             nat64: Nat64::new(key),
+            asks: Asks::default(),
             scratch: Vec::new(),
         }
     }
@@ -84,7 +88,11 @@ impl Stateful {
         }
         let (plan, protocol, peer) = match packet.l4 {
             L4::Tcp { src, dst, flags } => {
-                self.flow_out(env, Protocol::Tcp, (packet.src, src), (dst4, dst), flags)?
+                let flow = self.flow_out(env, Protocol::Tcp, (packet.src, src), (dst4, dst), flags);
+                flow.map_err(|refusal| {
+                    let (protocol, v6) = (Protocol::Tcp, Transport6::new(packet.src, src));
+                    self.ask(env, Question::Address { protocol, v6 }, bytes, refusal)
+                })?
             }
             L4::Udp { src, dst } => {
                 let (client, remote) = ((packet.src, src), (dst4, dst));
@@ -135,6 +143,9 @@ impl Stateful {
                     verdict: reply,
                     ..refusal
                 };
+            }
+            if refusal.verdict == Verdict::Hold {
+                return refusal;
             }
             Refusal::drop(refusal.reason)
         })
@@ -258,7 +269,18 @@ impl Stateful {
                 let flow = inbound(Protocol::Icmp, remote, v4, NO_FLAGS, original);
                 self.flow_in(env, pool6, flow)?
             }
-            L4::Error { inner, .. } => self.error_in(env, pool6, packet.src, &inner)?,
+            L4::Error { inner, .. } => {
+                let plan = self.error_in(env, pool6, packet.src, &inner);
+                plan.map_err(|refusal| match inner_ports(&inner) {
+                    Ok((protocol, src, dst)) => {
+                        let v4 = Transport4::new(inner.src, src);
+                        let remote = Transport4::new(inner.dst, dst);
+                        let question = Question::client(protocol, v4, remote);
+                        self.ask(env, question, original, refusal)
+                    }
+                    Err(_) => refusal,
+                })?
+            }
             L4::Icmp { .. } => return Err(Refusal::accept(Counter::UnknownIcmp4Type)),
             L4::Other => return Err(Refusal::accept(Counter::UnknownL4Proto)),
             L4::LaterFragment => return Err(Refusal::drop(Counter::Hdr4)),
@@ -293,7 +315,18 @@ impl Stateful {
         if !self.nat64.covers(env.meta.host, flow.protocol, flow.v4) {
             return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
-        let client = self.nat64.inbound(env.now, env.settings, flow)?;
+        let question = Question::client(flow.protocol, flow.v4, flow.remote);
+        // Before the tables take an answer for a stranger's knock, and keep it for a client that is to
+        // open a connection as well.
+        if flow.flags.syn && self.asks.is_open() && !self.nat64.knows(env.settings, &question) {
+            let knock = Refusal::drop(Counter::Syn4Expected);
+            let refusal = self.ask(env, question, flow.packet, knock);
+            if refusal.verdict == Verdict::Hold {
+                return Err(refusal);
+            }
+        }
+        let client = self.nat64.inbound(env.now, env.settings, flow);
+        let client = client.map_err(|refusal| self.ask(env, question, flow.packet, refusal))?;
         let peer_port = match flow.protocol {
             Protocol::Tcp | Protocol::Udp => flow.remote.port,
             Protocol::Icmp => client.port,
@@ -346,6 +379,38 @@ impl Stateful {
                 ports: Some([client.port, peer_port]),
             }),
         })
+    }
+}
+
+impl Stateful {
+    /// What becomes of a packet that was refused: where another gateway may know what is missing, it
+    /// waits for that instead.
+    #[cold]
+    fn ask(
+        &mut self,
+        env: &Env<'_>,
+        question: Question,
+        original: &[u8],
+        refusal: Refusal,
+    ) -> Refusal {
+        let unknown = matches!(
+            refusal.reason,
+            Counter::Syn4Expected
+                | Counter::Syn6Expected
+                | Counter::Bib4NotFound
+                | Counter::SessionNotFound
+                | Counter::Adf
+        );
+        let held = unknown
+            && self.nat64.may_be_known_elsewhere(&question)
+            && self.asks.hold(env.now, question, env.meta, original);
+        if held {
+            return Refusal {
+                verdict: Verdict::Hold,
+                ..refusal
+            };
+        }
+        refusal
     }
 }
 

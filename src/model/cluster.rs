@@ -201,6 +201,15 @@ pub struct ClusterHealth {
     pub unsent: u64,
     /// How often the tables were gone through again because changes came too fast.
     pub rescans: u64,
+    /// Packets that wait for the others to say whether they know their flow.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Packets that did not wait because there were too many questions.
+    #[serde(default)]
+    pub unasked: u64,
+    /// Packets that nobody knew anything about in time.
+    #[serde(default)]
+    pub late: u64,
     #[serde(flatten)]
     pub stats: Stats,
 }
@@ -265,7 +274,13 @@ pub struct Stats {
     pub drift: u64,
     /// Answers that were not sent because too much was to be sent already.
     pub overruns: u64,
+    /// Flows that the others were asked about because a packet came for one that is not known here.
     pub queries_sent: u64,
+    /// Of those, the ones that somebody knew, that nobody knew, and that not all answered in time.
+    pub queries_found: u64,
+    pub queries_vain: u64,
+    pub queries_timed_out: u64,
+    /// Questions of others.
     pub queries_answered: u64,
     /// Milliseconds from the oldest change in the batch received last to its first sending.
     pub lag: u64,

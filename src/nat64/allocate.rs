@@ -98,14 +98,7 @@ impl Nat64 {
             Some(set) => set.contains(v4),
             None => self.covers(host, flow.protocol, v4),
         };
-        let shared = self.share.as_deref();
-        if !ours
-            || shared.is_some_and(|share| {
-                !share
-                    .iter()
-                    .any(|part| (part.min..=part.max).contains(&v4.port))
-            })
-        {
+        if !ours || !self.is_shared_out(v4.port) {
             return None;
         }
         let id = self.tables[flow.protocol.index()].add_bib(flow.client, v4, false)?;

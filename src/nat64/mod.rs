@@ -25,6 +25,7 @@ pub mod manage;
 pub mod merge;
 mod opens;
 pub mod pool4;
+pub mod question;
 mod sessions;
 pub mod table;
 mod tally;

@@ -65,6 +65,8 @@ pub enum Verdict {
     Drop,
     /// Dropped, and an ICMP error of the packet's own family goes to its source.
     Reply(IcmpReply),
+    /// Whoever refused it keeps a copy and decides later.
+    Hold,
 }
 
 /// The head of an ICMP error: type, code, and the four bytes behind the checksum.

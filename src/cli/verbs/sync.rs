@@ -338,6 +338,14 @@ fn lines(cluster: &ClusterHealth) -> String {
         ("refused", stats.refused),
         ("drift", stats.drift),
         ("rescans", cluster.rescans),
+        ("unknown flows asked about", stats.queries_sent),
+        ("of these, known to others", stats.queries_found),
+        ("known to nobody", stats.queries_vain),
+        ("not answered in time", stats.queries_timed_out),
+        ("packets that wait for an answer", cluster.waiting),
+        ("packets over the limits", cluster.unasked),
+        ("packets that waited too long", cluster.late),
+        ("questions of others answered", stats.queries_answered),
     ] {
         text += &format!("{name}: {value}\n");
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, MutexGuard};
 
 use crate::daemon::traffic::{Origin, Slot, Traffic};
 use crate::engine::Instance;
+use crate::nat64::question::Question;
 use crate::replica::peer::{Handle, Share, Table, Tables};
 use crate::store::InstanceId;
 
@@ -13,6 +14,8 @@ pub(super) struct Seat {
     pub(super) handle: Handle,
     pub(super) slot: Arc<Slot>,
     pub(super) digest: u64,
+    /// Whether the instance was told that there are others to ask.
+    pub(super) asks: bool,
     /// What the instance was told to be its share of pool4.
     pub(super) share: Share,
 }
@@ -51,6 +54,23 @@ impl<'a> Held<'a> {
         let mut held = self.0.iter();
         held.find(|(_, slot, _)| slot.id == id)
             .map(|(handle, ..)| *handle)
+    }
+}
+
+impl Held<'_> {
+    /// Takes what the others are to be asked.
+    pub(super) fn questions(&mut self) -> Vec<(Handle, Question)> {
+        let all = self.0.iter_mut().flat_map(|(handle, _, instance)| {
+            let questions = instance.take_questions();
+            questions.into_iter().map(|question| (*handle, question))
+        });
+        all.collect()
+    }
+
+    /// Whether there are packets that need not wait any more.
+    pub(super) fn reconsider(&mut self) -> bool {
+        let all = self.0.iter_mut();
+        all.fold(false, |any, (.., instance)| instance.reconsider() | any)
     }
 }
 

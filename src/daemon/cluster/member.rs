@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The thread that owns the node.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,8 @@ use crate::dataplane::monotonic;
 use crate::model::Flavour;
 use crate::model::cluster::{ClusterConfig, ClusterHealth, PeerHealth, Reach, ReplicaHealth};
 use crate::nat64::Change;
-use crate::replica::peer::{Config, Event, Key, Node, Share};
+use crate::nat64::question::Question;
+use crate::replica::peer::{Config, Event, Finding, Handle, Key, Node, Share};
 use crate::store::InstanceId;
 
 pub(super) struct Member {
@@ -37,6 +39,12 @@ pub(super) struct Member {
     view: Arc<View>,
     orders: Arc<Orders>,
     looked: Option<Instant>,
+    /// What the others were asked.
+    asked: BTreeMap<u32, (Handle, Question)>,
+    /// And what came of it.
+    answers: Vec<(u32, Finding)>,
+    /// Packets need not wait any more.
+    resumes: bool,
     /// Instances that could not be added, so that it is said once.
     refused: Vec<InstanceId>,
 }
@@ -72,6 +80,9 @@ impl Member {
             health: blank(config),
             view,
             looked: None,
+            asked: BTreeMap::new(),
+            answers: Vec::new(),
+            resumes: false,
             refused: Vec::new(),
         })
     }
@@ -91,18 +102,49 @@ impl Member {
             self.divide();
             self.send();
             self.log();
+            self.answer();
         }
         // The others hear what happened up to now.
         while !self.step(&mut datagrams) {}
         let mut held = Held::lock(&self.traffic, &self.seats);
         self.node.flush_all(monotonic(), &mut held);
         drop(held);
+        for seat in &self.seats {
+            seat.slot.lock().set_asking(false);
+        }
+        self.traffic.resume();
         self.node.leave();
         self.send();
     }
 
-    /// Gives new clients what is this node's share of pool4.
+    /// Passes on what came of questions.
+    fn answer(&mut self) {
+        let now = monotonic();
+        for (query, finding) in self.answers.drain(..) {
+            let Some((handle, question)) = self.asked.remove(&query) else {
+                continue;
+            };
+            if let Some(seat) = self.seats.iter().find(|seat| seat.handle == handle) {
+                let vain = finding == Finding::Nobody;
+                seat.slot.lock().answered(now, &question, vain);
+                self.resumes = true;
+            }
+        }
+        if std::mem::take(&mut self.resumes) {
+            self.traffic.resume();
+        }
+    }
+
+    /// Gives new clients what is this node's share of pool4, and has unknown flows asked about
+    /// while there is somebody to ask.
     fn divide(&mut self) {
+        for seat in &mut self.seats {
+            let asks = self.node.can_ask(seat.handle);
+            if seat.asks != asks {
+                seat.asks = asks;
+                seat.slot.lock().set_asking(asks);
+            }
+        }
         let share = self.node.share();
         for seat in self.seats.iter_mut().filter(|seat| seat.share != share) {
             seat.share = share;
@@ -186,6 +228,11 @@ impl Member {
                 self.node.on_tick(now, &mut held);
             }
         }
+        for (handle, question) in held.questions() {
+            let query = self.node.query(now, handle, question);
+            self.asked.insert(query, (handle, question));
+        }
+        self.resumes |= held.reconsider();
         held.publish(&self.traffic, Origin::Cluster);
         done
     }
@@ -234,6 +281,11 @@ impl Member {
         self.health.backlog = self.node.backlog() as u64;
         self.health.stats = self.node.stats();
         self.health.rescans = self.ear.lost;
+        let tallies = self.seats.iter().map(|seat| seat.slot.lock().waiting());
+        let tallies: Vec<_> = tallies.collect();
+        self.health.waiting = tallies.iter().map(|tally| tally.packets as u64).sum();
+        self.health.unasked = tallies.iter().map(|tally| tally.refused).sum();
+        self.health.late = tallies.iter().map(|tally| tally.late).sum();
         *self.view.lock() = Some(self.health.clone());
     }
 
@@ -257,10 +309,14 @@ impl Member {
             let stays = wanted.iter().any(|(slot, _)| slot.id == seat.slot.id);
             if !stays {
                 restrict(&seat.slot, Share::WHOLE);
+                seat.slot.lock().set_asking(false);
                 node.remove_instance(seat.handle);
             }
             stays
         });
+        let seats = &self.seats;
+        self.asked
+            .retain(|_, (handle, _)| seats.iter().any(|seat| seat.handle == *handle));
         self.refused
             .retain(|id| wanted.iter().any(|(slot, _)| slot.id == *id));
         let now = monotonic();
@@ -278,6 +334,7 @@ impl Member {
                     handle,
                     slot,
                     digest,
+                    asks: false,
                     // It may have been told another one before.
                     share: Share::NONE,
                 }),
@@ -293,7 +350,7 @@ impl Member {
     fn log(&mut self) {
         let mut any = false;
         while let Some(event) = self.node.poll_event() {
-            any = true;
+            any |= !matches!(event, Event::Answered { .. });
             match event {
                 Event::PeerUp(node) => tracing::info!(node, "another gateway is there"),
                 Event::PeerDown(node) => tracing::warn!(node, "another gateway is gone"),
@@ -340,8 +397,7 @@ impl Member {
                     let of_64 = share.slices();
                     tracing::info!(of_64, "another share of pool4 is for new clients here");
                 }
-                // Nobody is asked for single sessions.
-                Event::Answered { .. } => {}
+                Event::Answered { query, finding } => self.answers.push((query, finding)),
             }
         }
         if any {

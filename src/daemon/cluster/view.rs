@@ -43,6 +43,9 @@ pub(super) fn blank(config: &ClusterConfig) -> ClusterHealth {
         backlog: 0,
         unsent: 0,
         rescans: 0,
+        waiting: 0,
+        unasked: 0,
+        late: 0,
         stats: Default::default(),
     }
 }

@@ -66,6 +66,7 @@ impl Gateway {
         ruling: Ruling,
         succession: tokio::sync::mpsc::Sender<PathBuf>,
     ) -> Result<Self, dataplane::Error> {
+        traffic.set_waker(dataplane.waker()?);
         let next = traffic.slots().iter().map(|slot| slot.id.0).max();
         Ok(Self {
             cluster: Cluster::new(Arc::clone(&traffic), None),

@@ -144,7 +144,9 @@ fn ours(refusal: Refusal, original: &[u8]) -> Refusal {
             verdict: Verdict::Reply(port_unreachable(original)),
             ..refusal
         },
-        Verdict::Accept | Verdict::Drop | Verdict::Reply(_) => Refusal::drop(refusal.reason),
+        Verdict::Accept | Verdict::Drop | Verdict::Reply(_) | Verdict::Hold => {
+            Refusal::drop(refusal.reason)
+        }
     }
 }
 

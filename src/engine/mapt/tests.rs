@@ -103,6 +103,7 @@ impl Rig {
             ingress_mtu: u32::MAX,
             reassembled: false,
             from_host: false,
+            may_wait: false,
             host: &Gateway,
         };
         self.instance.handle(self.now, &meta, packet, &mut self.out)

@@ -109,6 +109,7 @@ impl Rig {
             ingress_mtu: u32::MAX,
             reassembled: false,
             from_host: self.from_host,
+            may_wait: false,
             host: &self.host,
         };
         self.instance.handle(Tick(1), &meta, packet, &mut self.out)

@@ -5,10 +5,10 @@ use super::*;
 use crate::wire::samples::{Load, with_options4};
 
 /// The answer to a translated packet from a port, or with an identifier.
-type Answer = fn(u16) -> Load;
+pub(super) type Answer = fn(u16) -> Load;
 
 /// One packet of a client for each protocol, and its answer.
-fn flows() -> [(Load, Answer); 3] {
+pub(super) fn flows() -> [(Load, Answer); 3] {
     [
         (tcp([4000, 80], SYN, b""), |to| {
             tcp([80, to], SYN | ACK, b"")
@@ -22,7 +22,7 @@ fn flows() -> [(Load, Answer); 3] {
 }
 
 /// The port, or the identifier, that a translated packet comes from.
-fn mapped(packet: &[u8]) -> u16 {
+pub(super) fn mapped(packet: &[u8]) -> u16 {
     port(packet, if packet[9] == 1 { 24 } else { 20 })
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Numbers and addresses as bytes, big-endian. A reader that runs out says so and never panics.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::base::Transport4;
+use crate::base::{Transport4, Transport6};
 
 pub(super) struct Reader<'a>(&'a [u8]);
 
@@ -55,6 +55,11 @@ impl<'a> Reader<'a> {
         Some(Transport4::new(self.addr4()?, self.u16()?))
     }
 
+    pub(super) fn transport6(&mut self) -> Option<Transport6> {
+        let addr = self.array::<16>().map(Ipv6Addr::from)?;
+        Some(Transport6::new(addr, self.u16()?))
+    }
+
     /// A number in as many bytes as it needs, seven bits each, the lowest first.
     pub(super) fn number(&mut self) -> Option<u64> {
         let mut value = 0;
@@ -92,6 +97,7 @@ pub(super) trait Write {
     fn put_u32(&mut self, value: u32);
     fn put_u64(&mut self, value: u64);
     fn put_transport4(&mut self, value: Transport4);
+    fn put_transport6(&mut self, value: Transport6);
     fn put_number(&mut self, value: u64);
 }
 
@@ -113,6 +119,11 @@ impl Write for Vec<u8> {
     }
 
     fn put_transport4(&mut self, value: Transport4) {
+        self.extend_from_slice(&value.addr.octets());
+        self.put_u16(value.port);
+    }
+
+    fn put_transport6(&mut self, value: Transport6) {
         self.extend_from_slice(&value.addr.octets());
         self.put_u16(value.port);
     }

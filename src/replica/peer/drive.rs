@@ -8,7 +8,7 @@ use super::round::Round;
 use super::seal::NodeId;
 use super::shadow::Version;
 use super::stamp::Writer;
-use super::{Destination, Event, Handle, Share, ShareMode, Tables};
+use super::{Destination, Event, Finding, Handle, Share, ShareMode, Tables};
 use crate::base::Tick;
 
 impl Node {
@@ -35,11 +35,11 @@ impl Node {
         {
             self.send(Destination::Peer(to), &message);
         }
-        let events = &mut self.common.events;
         self.queries.retain(|query, asked| {
             let waits = now < asked.until;
-            let (query, found) = (*query, false);
-            events.extend((!waits).then_some(Event::Answered { query, found }));
+            if !waits {
+                self.common.end_query(*query, Finding::Silence);
+            }
             waits
         });
     }

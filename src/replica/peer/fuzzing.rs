@@ -9,6 +9,7 @@ use super::{Config, Destination, Handle, Key, Node, Table, Tables};
 use crate::base::Tick;
 use crate::model::Flavour;
 use crate::nat64::Nat64;
+use crate::nat64::question::Question;
 
 struct Here(Nat64);
 
@@ -119,7 +120,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let query = Message::Query {
         tag,
         id: 9,
-        key: record.key,
+        question: Question::client(record.key.protocol, record.key.v4, record.key.remote),
     };
     let groups = Message::AskGroups {
         tag,

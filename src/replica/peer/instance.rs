@@ -14,6 +14,7 @@ use super::stats::Stats;
 use super::{Config, Table};
 use crate::base::Tick;
 use crate::model::Flavour;
+use crate::nat64::question::Question;
 
 pub(super) struct Instance {
     pub(super) flavour: Flavour,
@@ -285,12 +286,34 @@ impl Instance {
         messages.collect()
     }
 
-    /// What is known of the mapping that a session belongs to, that session first.
-    pub(super) fn answer(&self, scene: &Scene<'_>, id: u32, wanted: &SessionKey) -> Vec<u8> {
-        let mut packer = Packer::new(room(scene.config), Stamp::ZERO);
-        let mapping = scene.table.mapping_of_v4(wanted.protocol, wanted.v4);
+    /// The sessions of the mapping that somebody looks for, those that matter most first.
+    fn sought(scene: &Scene<'_>, question: &Question) -> Vec<SessionKey> {
+        let mapping = match *question {
+            Question::Client { protocol, v4, .. } => scene.table.mapping_of_v4(protocol, v4),
+            Question::Address { protocol, v6 } => scene.table.mapping_of_v6(protocol, v6),
+        };
         let mut keys = mapping.map_or_else(Vec::new, |m| scene.table.sessions_of(&m));
-        keys.sort_unstable_by_key(|key| key != wanted);
+        if let Question::Client { remote, .. } = question {
+            keys.sort_unstable_by_key(|key| key.remote != *remote);
+        }
+        keys
+    }
+
+    /// Has sessions that somebody looks for told before all others; true if any were not told yet.
+    pub(super) fn hurry(&mut self, scene: &Scene<'_>, question: &Question) -> bool {
+        let keys = Self::sought(scene, question);
+        let untold =
+            |key: &SessionKey| self.pending.is_urgent(key) && self.shadow.get(key).is_none();
+        let mut untold: Vec<_> = keys.into_iter().filter(untold).take(HURRIED).collect();
+        untold.reverse();
+        untold.iter().for_each(|key| self.pending.hurry(*key));
+        !untold.is_empty()
+    }
+
+    /// The answer to a question: what is known of the mapping.
+    pub(super) fn answer(&self, scene: &Scene<'_>, id: u32, question: &Question) -> Vec<u8> {
+        let mut packer = Packer::new(room(scene.config), Stamp::ZERO);
+        let keys = Self::sought(scene, question);
         for key in keys {
             if let Some(version) = self.shadow.get(&key)
                 && !packer.push(&self.record(scene, key, version))
@@ -393,6 +416,11 @@ impl Pending {
         }
     }
 
+    /// A session that waits is the next one.
+    fn hurry(&mut self, key: SessionKey) {
+        self.urgent.push_front(key);
+    }
+
     fn put_back(&mut self, key: SessionKey) {
         self.wanted.insert(key);
         self.urgent.push_front(key);
@@ -425,6 +453,9 @@ pub(super) const STREAMS: usize = 16;
 
 /// Buckets looked at in one go by [`Instance::look_again`].
 const RESCAN_BUCKETS: u16 = 32;
+
+/// Sessions of one mapping that are told before all others.
+const HURRIED: usize = 16;
 
 /// Bytes of a session in a batch, about.
 const SESSION: usize = 34;

@@ -2,11 +2,11 @@
 //! What is inside an envelope: one message each.
 
 use super::codec::{Reader, Write};
-use super::record::SessionKey;
 use super::seal::NodeId;
 use super::stamp::{Knowledge, Stamp, WRITERS, Writer};
 use crate::base::Protocol;
 use crate::model::{Flavour, INSTANCE_NAME_MAX};
+use crate::nat64::question::Question;
 
 /// Names an instance in messages: the hash of flavour and name.
 pub(super) type Tag = u32;
@@ -68,7 +68,7 @@ pub(super) enum Message<'a> {
     Query {
         tag: Tag,
         id: u32,
-        key: SessionKey,
+        question: Question,
     },
     Answer {
         tag: Tag,
@@ -187,12 +187,23 @@ impl Message<'_> {
                 to.put_u16(*parts);
                 to.extend_from_slice(records);
             }
-            Self::Query { tag, id, key } => {
-                head(&mut to, QUERY, *tag, *id);
-                to.put_u8(key.protocol.index() as u8);
-                to.put_transport4(key.v4);
-                to.put_transport4(key.remote);
-            }
+            Self::Query { tag, id, question } => match *question {
+                Question::Client {
+                    protocol,
+                    v4,
+                    remote,
+                } => {
+                    head(&mut to, QUERY, *tag, *id);
+                    to.put_u8(protocol.index() as u8);
+                    to.put_transport4(v4);
+                    to.put_transport4(remote);
+                }
+                Question::Address { protocol, v6 } => {
+                    head(&mut to, QUERY_CLIENT, *tag, *id);
+                    to.put_u8(protocol.index() as u8);
+                    to.put_transport6(v6);
+                }
+            },
             Self::Answer {
                 tag,
                 id,
@@ -263,10 +274,18 @@ impl<'a> Message<'a> {
             QUERY => Self::Query {
                 tag: from.u32()?,
                 id: from.u32()?,
-                key: SessionKey {
+                question: Question::Client {
                     protocol: *Protocol::ALL.get(usize::from(from.u8()?))?,
                     v4: from.transport4()?,
                     remote: from.transport4()?,
+                },
+            },
+            QUERY_CLIENT => Self::Query {
+                tag: from.u32()?,
+                id: from.u32()?,
+                question: Question::Address {
+                    protocol: *Protocol::ALL.get(usize::from(from.u8()?))?,
+                    v6: from.transport6()?,
                 },
             },
             ANSWER => Self::Answer {
@@ -408,6 +427,7 @@ const PIECE: u8 = 10;
 const QUERY: u8 = 11;
 const ANSWER: u8 = 12;
 const BYE: u8 = 13;
+const QUERY_CLIENT: u8 = 14;
 
 #[cfg(test)]
 mod tests;

@@ -228,9 +228,20 @@ pub enum Event {
     },
     /// This node may give other transport addresses to new clients from now on.
     Share(Share),
-    /// A [`Node::query`] came to an end. What was found is in the table.
+    /// A [`Node::query`] came to an end.
     Answered {
         query: u32,
-        found: bool,
+        finding: Finding,
     },
+}
+
+/// What came of a [`Node::query`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Somebody has it. What was found is in the table.
+    Found,
+    /// All that could be asked said that they do not have it.
+    Nobody,
+    /// Nobody said that they have it, and not all have said anything.
+    Silence,
 }

@@ -8,17 +8,17 @@ use super::instance::{Instance, Phase, Scene};
 use super::message::{About, Beat, Message};
 use super::pace::Pace;
 use super::peers::{Peer, Peers};
-use super::record::SessionKey;
 use super::round::Asks;
 use super::seal::{Key, NodeId, OVERHEAD, Seal};
 use super::stamp::Clock;
 use super::{
-    AddError, Config, Destination, Event, Handle, PAYLOAD_MIN, Share, ShareMode, Stats, Table,
-    Tables, Transmit,
+    AddError, Config, Destination, Event, Finding, Handle, PAYLOAD_MIN, Share, ShareMode, Stats,
+    Table, Tables, Transmit,
 };
 use crate::base::Tick;
 use crate::model::{Flavour, INSTANCE_NAME_MAX};
 use crate::nat64::Change;
+use crate::nat64::question::Question;
 
 /// One gateway's end of the protocol. See the [module](super).
 pub struct Node {
@@ -60,6 +60,15 @@ pub(super) struct Query {
 }
 
 impl Common {
+    pub(super) fn end_query(&mut self, query: u32, finding: Finding) {
+        match finding {
+            Finding::Found => self.stats.queries_found += 1,
+            Finding::Nobody => self.stats.queries_vain += 1,
+            Finding::Silence => self.stats.queries_timed_out += 1,
+        }
+        self.events.push_back(Event::Answered { query, finding });
+    }
+
     pub(super) fn scene<'a>(&'a mut self, now: Tick, table: &'a mut dyn Table) -> Scene<'a> {
         Scene {
             now,
@@ -186,19 +195,15 @@ impl Node {
     }
 
     /// Asks the others who has a mapping, and for its sessions. [`Event::Answered`] follows.
-    pub fn query(&mut self, now: Tick, instance: Handle, key: SessionKey) -> u32 {
+    pub fn query(&mut self, now: Tick, instance: Handle, question: Question) -> u32 {
         self.next_query = self.next_query.wrapping_add(1);
         let id = self.next_query;
-        let waiting: BTreeSet<NodeId> = match self.instances.get(&instance) {
-            Some(found) => self.matching(found).map(|(peer, _, _)| peer).collect(),
-            None => BTreeSet::new(),
-        };
-        let tag = self.instances.get(&instance).map(|found| found.tag);
+        let found = self.instances.get(&instance);
+        let waiting = found.map(|found| self.matching(found).map(|(peer, ..)| peer).collect());
+        let waiting: BTreeSet<NodeId> = waiting.unwrap_or_default();
+        let tag = found.map(|found| found.tag);
         let Some(tag) = tag.filter(|_| !waiting.is_empty() && self.queries.len() < QUERIES) else {
-            let found = false;
-            self.common
-                .events
-                .push_back(Event::Answered { query: id, found });
+            self.common.end_query(id, Finding::Silence);
             return id;
         };
         let until = now.after(self.common.config.query);
@@ -209,8 +214,15 @@ impl Node {
         };
         self.queries.insert(id, query);
         self.common.stats.queries_sent += 1;
-        self.send(Destination::Group, &Message::Query { tag, id, key }.write());
+        let message = Message::Query { tag, id, question };
+        self.send(Destination::Group, &message.write());
         id
+    }
+
+    /// Whether there is anybody to [ask](Self::query).
+    pub fn can_ask(&self, instance: Handle) -> bool {
+        let found = self.instances.get(&instance);
+        found.is_some_and(|found| self.matching(found).next().is_some())
     }
 
     /// Takes leave: the others need not wait until they miss us.

@@ -12,7 +12,7 @@ use super::peers::Standing;
 use super::record::{Record, unpack};
 use super::seal::{Header, NodeId, SealError};
 use super::stamp::Stamp;
-use super::{Destination, Event, Handle, Tables};
+use super::{Destination, Event, Finding, Handle, Tables};
 use crate::base::Tick;
 
 impl Node {
@@ -249,16 +249,21 @@ impl Node {
                     tables,
                 );
             }
-            Message::Query { tag, id, key } => {
-                let Some((handle, ..)) = self.shared(from, tag) else {
+            Message::Query { tag, id, question } => {
+                let Some((handle, instance, common)) = self.shared(from, tag) else {
+                    return;
+                };
+                let Some(table) = tables.table(handle) else {
                     return;
                 };
                 // What was not told yet has no version yet.
-                self.flush(now, handle, tables);
+                if instance.hurry(&common.scene(now, table), &question) {
+                    self.flush(now, handle, tables);
+                }
                 if let Some((_, instance, common)) = self.shared(from, tag)
                     && let Some(table) = tables.table(handle)
                 {
-                    let answer = instance.answer(&common.scene(now, table), id, &key);
+                    let answer = instance.answer(&common.scene(now, table), id, &question);
                     self.common.stats.queries_answered += 1;
                     self.send_to(from, &answer);
                 }
@@ -422,9 +427,12 @@ impl Node {
         query.waiting.remove(&from);
         if found || query.waiting.is_empty() {
             self.queries.remove(&id);
-            self.common
-                .events
-                .push_back(Event::Answered { query: id, found });
+            let finding = if found {
+                Finding::Found
+            } else {
+                Finding::Nobody
+            };
+            self.common.end_query(id, finding);
         }
     }
 

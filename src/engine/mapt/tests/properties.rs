@@ -89,7 +89,7 @@ proptest! {
             let sent = udp(ports, b"x").over4(client, SERVER);
             let packet = match ce.handle(&sent) {
                 Outcome::Translated => ce.out.packets().next().unwrap().to_vec(),
-                refused @ (Outcome::NotOurs(_) | Outcome::Dropped(_)) => {
+                refused @ (Outcome::NotOurs(_) | Outcome::Dropped(_) | Outcome::Held) => {
                     prop_assert_eq!(refused, Outcome::Dropped(Counter::Bib6NotFound));
                     continue;
                 }

@@ -3,10 +3,27 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::Transport4;
+use crate::base::{Transport4, Transport6};
 
 fn transport() -> impl Strategy<Value = Transport4> {
     any::<(u32, u16)>().prop_map(|(addr, port)| Transport4::new(addr.into(), port))
+}
+
+fn question() -> impl Strategy<Value = Question> {
+    let protocol = || (0..3usize).prop_map(|p| Protocol::ALL[p]);
+    let client = (protocol(), transport(), transport());
+    let address = (protocol(), any::<(u128, u16)>());
+    prop_oneof![
+        client.prop_map(|(protocol, v4, remote)| Question::Client {
+            protocol,
+            v4,
+            remote
+        }),
+        address.prop_map(|(protocol, (addr, port))| {
+            let v6 = Transport6::new(addr.into(), port);
+            Question::Address { protocol, v6 }
+        }),
+    ]
 }
 
 fn about() -> impl Strategy<Value = About> {
@@ -84,15 +101,7 @@ fn message() -> impl Strategy<Value = Message<'static>> {
             ask,
             buckets
         }),
-        (ids(), 0..3usize, transport(), transport()).prop_map(|((tag, id), p, v4, remote)| {
-            let protocol = Protocol::ALL[p];
-            let key = SessionKey {
-                protocol,
-                v4,
-                remote,
-            };
-            Message::Query { tag, id, key }
-        }),
+        (ids(), question()).prop_map(|((tag, id), question)| Message::Query { tag, id, question }),
         Just(Message::Bye),
     ]
 }

@@ -5,7 +5,8 @@ use super::world::{HANDLE, Here, World, packet};
 use super::{Dice, addr_of};
 use crate::base::host::Nameless;
 use crate::base::{Protocol, Tick, Transport4};
-use crate::replica::peer::{Event, Node, SessionKey, Stats};
+use crate::nat64::question::Question;
+use crate::replica::peer::{Event, Finding, Node, SessionKey, Stats, Table};
 
 /// Two nodes that agree, and some sessions.
 fn pair() -> World {
@@ -189,11 +190,8 @@ fn who_has_this_mapping_is_answered() {
     let mut world = pair();
     // Node 1 does not hear of it by itself, for the batch is not written yet.
     let given = world.traffic(0, packet(Protocol::Udp, 700, 2)).unwrap();
-    let key = |v4| SessionKey {
-        protocol: Protocol::Udp,
-        v4,
-        remote: Transport4::new([198, 51, 100, 2].into(), 443),
-    };
+    let remote = Transport4::new([198, 51, 100, 2].into(), 443);
+    let key = |v4| Question::client(Protocol::Udp, v4, remote);
     let now = world.now;
     let node = world.sites[1].node.as_mut().unwrap();
     let known = node.query(now, HANDLE, key(given));
@@ -201,9 +199,9 @@ fn who_has_this_mapping_is_answered() {
     world.collect(1);
     pass(&mut world, 10);
     let events = events(&mut world, 1);
-    for (query, found) in [(known, true), (unknown, false)] {
+    for (query, finding) in [(known, Finding::Found), (unknown, Finding::Nobody)] {
         assert!(
-            events.contains(&Event::Answered { query, found }),
+            events.contains(&Event::Answered { query, finding }),
             "{events:?}"
         );
     }
@@ -219,8 +217,87 @@ fn who_has_this_mapping_is_answered() {
     let query = node.query(now, HANDLE, key(Transport4::new([192, 0, 2, 1].into(), 9)));
     world.collect(1);
     pass(&mut world, 200);
-    let found = false;
-    assert!(super::attacks::events(&mut world, 1).contains(&Event::Answered { query, found }));
+    let finding = Finding::Silence;
+    assert!(super::attacks::events(&mut world, 1).contains(&Event::Answered { query, finding }));
+}
+
+/// A node asks, and hears within 10 ms what came of it.
+fn ask(world: &mut World, i: usize, question: Question) -> Option<Finding> {
+    let now = world.now;
+    let query = world.sites[i].node.as_mut().unwrap();
+    let query = query.query(now, HANDLE, question);
+    world.collect(i);
+    pass(world, 10);
+    let mut events = events(world, i).into_iter();
+    events.find_map(|event| match event {
+        Event::Answered { query: of, finding } if of == query => Some(finding),
+        _ => None,
+    })
+}
+
+/// A client's packets take another way in the middle of a connection.
+#[test]
+fn what_a_client_is_hidden_behind_is_answered() {
+    let mut world = pair();
+    let flow = packet(Protocol::Tcp, 700, 2);
+    let given = world.traffic(0, flow).unwrap();
+    let (protocol, v6) = (flow.protocol, flow.client);
+    let asked = ask(&mut world, 1, Question::Address { protocol, v6 });
+    assert_eq!(asked, Some(Finding::Found));
+    assert_eq!(world.sites[1].nat64.mapped_v4(protocol, v6), Some(given));
+    let protocol = Protocol::Udp;
+    let asked = ask(&mut world, 1, Question::Address { protocol, v6 });
+    assert_eq!(asked, Some(Finding::Nobody));
+    let stats = stats(&world, 1);
+    let counted = (stats.queries_sent, stats.queries_found, stats.queries_vain);
+    assert_eq!(counted, (2, 1, 1));
+}
+
+/// Whoever is asked has so much to tell that the flow in question is far behind.
+#[test]
+fn what_is_asked_for_goes_before_everything_else() {
+    let mut world = pair();
+    world.delay = 1;
+    let mut given = None;
+    for server in 0..=255 {
+        given = world.traffic(0, packet(Protocol::Udp, 700, server));
+    }
+    let remote = packet(Protocol::Udp, 700, 255).remote;
+    let question = Question::client(Protocol::Udp, given.unwrap(), remote);
+    let sent = stats(&world, 0).sent_records;
+    assert_eq!(ask(&mut world, 1, question), Some(Finding::Found));
+    let key = SessionKey {
+        protocol: Protocol::Udp,
+        v4: given.unwrap(),
+        remote,
+    };
+    let table: &dyn Table = &world.sites[1].nat64;
+    assert!(table.session(&key).is_some());
+    // Who asks does not have everything told at once.
+    assert!(stats(&world, 0).sent_records - sent < 100);
+}
+
+/// Of two that are asked one is dead: who knows it is enough, but who does not is not.
+#[test]
+fn one_answer_is_enough_if_it_is_yes() {
+    let mut world = pair();
+    world.start(2);
+    pass(&mut world, 6_000);
+    let given = world.traffic(0, packet(Protocol::Udp, 700, 2)).unwrap();
+    world.crash(2, false);
+    let remote = packet(Protocol::Udp, 700, 2).remote;
+    let question = |v4| Question::client(Protocol::Udp, v4, remote);
+    assert_eq!(ask(&mut world, 1, question(given)), Some(Finding::Found));
+    let nobody = Transport4::new(given.addr, 9);
+    assert_eq!(ask(&mut world, 1, question(nobody)), None);
+    pass(&mut world, 200);
+    assert_eq!(stats(&world, 1).queries_timed_out, 1);
+    let node = world.sites[1].node.as_ref().unwrap();
+    assert!(node.can_ask(HANDLE));
+    world.crash(0, false);
+    pass(&mut world, 3_000);
+    let node = world.sites[1].node.as_ref().unwrap();
+    assert!(!node.can_ask(HANDLE));
 }
 
 #[test]
