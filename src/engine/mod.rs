@@ -158,6 +158,14 @@ impl Instance {
         }
     }
 
+    /// The tables of a NAT64 instance for those who merge into them, and what that is done by.
+    pub fn replica(&mut self) -> Option<(&mut Nat64, &Settings)> {
+        match &mut self.translator {
+            Translator::Nat64(stateful) => Some((&mut stateful.nat64, &self.settings)),
+            Translator::Siit(_) | Translator::Mapt(_) => None,
+        }
+    }
+
     /// The tables of an SIIT instance.
     pub const fn siit(&self) -> Option<&Siit> {
         match &self.translator {

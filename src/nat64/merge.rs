@@ -3,8 +3,8 @@
 //!
 //! Whatever a peer says, the tables keep their own promises: a client has one transport address, a
 //! transport address one client, both inside pool4; no state without a lifetime that goes with it,
-//! no lifetime longer than this instance's settings have it. Where the peer contradicts what is
-//! here, what is here wins.
+//! no lifetime longer than this instance's settings have it, no more sessions than they allow. Where
+//! the peer contradicts what is here, what is here wins: who knows better removes that first.
 
 use super::sessions::{REPORT_AFTER, length, lifetimes};
 use super::table::{BibId, SessionId};
@@ -24,7 +24,7 @@ pub struct ForeignSession {
     pub v4: Transport4,
     /// The IPv4 server. For ICMP its port is not looked at.
     pub remote: Transport4,
-    /// TCP only.
+    /// Of other protocols than TCP it is looked at with [`Order::Newer`] only.
     pub state: TcpState,
     pub lifetime: Lifetime,
     /// Milliseconds until the lifetime ends.
@@ -37,8 +37,9 @@ pub enum Order {
     /// Nothing. Of the same state the later end counts, and a connection that is established does
     /// not open again: what says otherwise was overtaken on its way.
     Unknown,
-    /// It is newer than what is here.
-    Newer,
+    /// It is newer than what is here, and about the same mapping. It may live so many milliseconds
+    /// longer here than there.
+    Newer { linger: u64 },
 }
 
 /// What became of a [`ForeignSession`].
@@ -73,6 +74,16 @@ pub enum Refusal {
     Full,
 }
 
+impl ForeignSession {
+    /// The state that it has here. Jool's nodes have none for other protocols than TCP.
+    const fn state_for(&self, order: Order, otherwise: TcpState) -> TcpState {
+        match (self.protocol, order) {
+            (Protocol::Tcp, _) | (_, Order::Newer { .. }) => self.state,
+            (Protocol::Udp | Protocol::Icmp, Order::Unknown) => otherwise,
+        }
+    }
+}
+
 impl Nat64 {
     /// Takes a session from a peer.
     //= jool#session-merge
@@ -86,16 +97,24 @@ impl Nat64 {
         if !coherent(foreign.protocol, foreign.state, foreign.lifetime) {
             return Merged::Refused(Refusal::Incoherent);
         }
-        if foreign.left == 0 {
+        let linger = match order {
+            Order::Unknown => 0,
+            Order::Newer { linger } => linger,
+        };
+        // The two clocks need not agree, and neither need the settings.
+        let left = foreign.left.min(length(settings, foreign.lifetime));
+        let left = left.saturating_add(linger);
+        if left == 0 {
             return Merged::Refused(Refusal::Over);
         }
         let protocol = foreign.protocol;
         let remote = peer(protocol, foreign.remote);
-        // The two clocks need not agree, and neither need the settings.
-        let left = foreign.left.min(length(settings, foreign.lifetime));
         let deadline = now.after(left);
         let table = &self.tables[protocol.index()];
         let known = table.find_v6(foreign.v6);
+        if order != Order::Unknown && known.is_some_and(|bib| table.bib(bib).v4 != foreign.v4) {
+            return Merged::Collision;
+        }
         if let Some(bib) = known
             && let Some(id) = table.find_session(bib, remote)
         {
@@ -104,7 +123,7 @@ impl Nat64 {
             }
             return self.follow(foreign, id, deadline, order);
         }
-        match self.enter(settings, foreign, known, deadline) {
+        match self.enter(settings, foreign, known, deadline, order) {
             Ok(bib) if self.tables[protocol.index()].bib(bib).v4 == foreign.v4 => Merged::New,
             Ok(_) => Merged::Displaced,
             Err(refusal) => Merged::Refused(refusal),
@@ -116,11 +135,10 @@ impl Nat64 {
     pub fn remove_session(
         &mut self,
         protocol: Protocol,
-        v6: Transport6,
         v4: Transport4,
         remote: Transport4,
     ) -> bool {
-        let Some((_, id)) = self.locate(protocol, v6, v4, remote) else {
+        let Some((_, id)) = self.locate(protocol, v4, remote) else {
             return false;
         };
         let table = &mut self.tables[protocol.index()];
@@ -135,32 +153,27 @@ impl Nat64 {
         true
     }
 
-    /// The session between a client and a server by way of a transport address, as it is now.
+    /// The session with a server by way of a transport address, as it is now, and its client.
     pub fn session(
         &self,
         protocol: Protocol,
-        v6: Transport6,
         v4: Transport4,
         remote: Transport4,
-    ) -> Option<SessionState> {
-        let (bib, id) = self.locate(protocol, v6, v4, remote)?;
+    ) -> Option<(Transport6, SessionState)> {
+        let (bib, id) = self.locate(protocol, v4, remote)?;
         let table = self.table(protocol);
-        Some(SessionState::of(
-            protocol,
-            table.bib(bib),
-            table.session(id),
-        ))
+        let bib = table.bib(bib);
+        Some((bib.v6, SessionState::of(protocol, bib, table.session(id))))
     }
 
     fn locate(
         &self,
         protocol: Protocol,
-        v6: Transport6,
         v4: Transport4,
         remote: Transport4,
     ) -> Option<(BibId, SessionId)> {
         let table = self.table(protocol);
-        let bib = table.find_v6(v6).filter(|bib| table.bib(*bib).v4 == v4)?;
+        let bib = table.find_v4(v4)?;
         Some((bib, table.find_session(bib, peer(protocol, remote))?))
     }
 
@@ -175,10 +188,7 @@ impl Nat64 {
         let protocol = foreign.protocol;
         let table = &mut self.tables[protocol.index()];
         let session = table.session(id);
-        let state = match protocol {
-            Protocol::Tcp => foreign.state,
-            Protocol::Udp | Protocol::Icmp => session.state,
-        };
+        let state = foreign.state_for(order, session.state);
         let same = (session.state, session.lifetime) == (state, foreign.lifetime);
         let waits = |lifetime| lifetime == Lifetime::TcpIncomingSyn;
         // What waits for its client, only its client gets through. Who came need not come again.
@@ -186,7 +196,7 @@ impl Nat64 {
         let overtaken = match order {
             Order::Unknown if same => deadline <= session.deadline,
             Order::Unknown => came || opens(state) && !opens(session.state),
-            Order::Newer => same && deadline == session.deadline,
+            Order::Newer { .. } => same && deadline == session.deadline,
         };
         if overtaken {
             return Merged::Unchanged;
@@ -216,6 +226,7 @@ impl Nat64 {
         foreign: &ForeignSession,
         known: Option<BibId>,
         deadline: Tick,
+        order: Order,
     ) -> Result<BibId, Refusal> {
         let ForeignSession {
             protocol, v6, v4, ..
@@ -251,10 +262,7 @@ impl Nat64 {
             }
         };
         let remote = peer(protocol, foreign.remote);
-        let state = match protocol {
-            Protocol::Tcp => foreign.state,
-            Protocol::Udp | Protocol::Icmp => TcpState::V6Init,
-        };
+        let state = foreign.state_for(order, TcpState::V6Init);
         self.begin(protocol, bib, remote, state, foreign.lifetime, deadline)
             .map_err(|_| Refusal::Full)?;
         if protocol == Protocol::Tcp {
@@ -271,7 +279,7 @@ const fn opens(state: TcpState) -> bool {
 }
 
 /// Whether a session can be in this state on this lifetime.
-pub(super) fn coherent(protocol: Protocol, state: TcpState, lifetime: Lifetime) -> bool {
+fn coherent(protocol: Protocol, state: TcpState, lifetime: Lifetime) -> bool {
     use Lifetime::{TcpEstablished as Est, TcpIncomingSyn as Syn, TcpTransitory as Trans};
     if protocol != Protocol::Tcp {
         return lifetimes(protocol).contains(&lifetime);

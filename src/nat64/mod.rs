@@ -19,7 +19,6 @@ use crate::model::{PortRange, TcpState};
 use crate::wire::{IcmpReply, Refusal, TcpFlags, Verdict};
 
 mod allocate;
-mod foreign;
 mod gradual;
 pub mod manage;
 pub mod merge;

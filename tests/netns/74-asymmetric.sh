@@ -33,7 +33,7 @@ retransmitted() { # NAMESPACE
 	in_ns "$1" nstat -asz TcpRetransSegs | awk '/TcpRetransSegs/ { print $2 }'
 }
 # Packets that k let go without an answer: on a busy machine 100 ms may be too short.
-let_go() { status k '.late + .unasked'; }
+let_go() { status k '(.late + .unasked) // 0'; }
 # One datagram from each of these ports of the client; all are to be answered. A second try is only for
 # those that the gateway let go, and for half of them at most.
 udp_flows() { # FIRST NUMBER

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard};
 use crate::daemon::traffic::{Origin, Slot, Traffic};
 use crate::engine::Instance;
 use crate::nat64::question::Question;
-use crate::replica::peer::{Handle, Share, Table, Tables};
+use crate::replica::peer::{Handle, Place, Share, Tables};
 use crate::store::InstanceId;
 
 /// An instance that takes part.
@@ -75,9 +75,10 @@ impl Held<'_> {
 }
 
 impl Tables for Held<'_> {
-    fn table(&mut self, instance: Handle) -> Option<&mut dyn Table> {
+    fn table(&mut self, instance: Handle) -> Option<Place<'_>> {
         let mut held = self.0.iter_mut();
         let (_, _, found) = held.find(|(handle, ..)| *handle == instance)?;
-        found.nat64_mut().map(|nat64| nat64 as &mut dyn Table)
+        let (nat64, settings) = found.replica()?;
+        Some((nat64, settings))
     }
 }

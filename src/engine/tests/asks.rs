@@ -45,7 +45,8 @@ impl Rig {
                     lifetime: session.lifetime,
                     left: 60_000,
                 };
-                self.instance.merge(self.now, &foreign, Order::Newer);
+                let order = Order::Newer { linger: 0 };
+                self.instance.merge(self.now, &foreign, order);
             }
         }
     }

@@ -4,6 +4,8 @@
 use super::super::merge::{ForeignSession, Merged, Order, Refusal};
 use super::*;
 
+const NEWER: Order = Order::Newer { linger: 0 };
+
 fn v4(port: u16) -> Transport4 {
     Transport4::new([192, 0, 2, 1].into(), port)
 }
@@ -35,14 +37,10 @@ fn merge(nat64: &mut Nat64, now: u64, foreign: &ForeignSession) -> Merged {
 }
 
 fn found(nat64: &Nat64, foreign: &ForeignSession) -> SessionState {
-    let ForeignSession {
-        protocol,
-        v6,
-        v4,
-        remote,
-        ..
-    } = *foreign;
-    nat64.session(protocol, v6, v4, remote).unwrap()
+    let found = nat64.session(foreign.protocol, foreign.v4, foreign.remote);
+    let (v6, state) = found.unwrap();
+    assert_eq!(v6, foreign.v6);
+    state
 }
 
 //= jool#session-merge
@@ -143,37 +141,87 @@ fn what_the_client_opened_here_does_not_wait_for_it_again() {
 
 #[test]
 fn what_a_session_of_a_peer_cannot_be_it_is_not() {
-    let row = |protocol, state, lifetime, port| SessionState {
-        protocol,
-        v4: v4(port),
-        remote: server(1, 80),
-        state,
-        lifetime,
-        deadline: Tick(9_000),
-    };
     let mut nat64 = nat64();
-    let mut put = |row| nat64.put_foreign(client(8, 5), row);
-    let (tcp, icmp) = (Protocol::Tcp, Protocol::Icmp);
-    let fine = row(tcp, TcpState::Established, Lifetime::TcpEstablished, 61005);
-    let odd = SessionState {
+    let mut newer = |foreign| nat64.merge_session(Tick(0), &Settings::default(), &foreign, NEWER);
+    let odd = ForeignSession {
         lifetime: Lifetime::TcpIncomingSyn,
-        ..fine
+        ..connection()
     };
-    assert!(!put(odd), "established, but waiting for its client");
-    assert!(put(fine));
-    assert!(!put(odd), "established, but waiting for its client");
-    assert!(put(row(icmp, TcpState::V6Init, Lifetime::Icmp, 61005)));
+    let incoherent = Merged::Refused(Refusal::Incoherent);
+    assert_eq!(
+        newer(odd),
+        incoherent,
+        "established, but waiting for its client"
+    );
+    assert_eq!(newer(connection()), Merged::New);
+    assert_eq!(
+        newer(odd),
+        incoherent,
+        "established, but waiting for its client"
+    );
+    let ping = ForeignSession {
+        protocol: Protocol::Icmp,
+        state: TcpState::V4Init,
+        lifetime: Lifetime::Icmp,
+        ..connection()
+    };
+    assert_eq!(newer(ping), Merged::New);
     // The peer of an ICMP session has no port.
-    let (v6, v4) = (client(8, 5), v4(61005));
-    assert!(nat64.session(icmp, v6, v4, server(1, 0)).is_some());
-    assert!(nat64.session(tcp, v6, v4, server(1, 80)).is_some());
+    let found = nat64.session(Protocol::Icmp, v4(61005), server(1, 0));
+    let (_, session) = found.unwrap();
+    assert_eq!(
+        (session.remote, session.state),
+        (server(1, 0), TcpState::V4Init)
+    );
+    assert_eq!(found_tcp(&nat64).state, TcpState::Established);
+}
+
+fn found_tcp(nat64: &Nat64) -> SessionState {
+    found(nat64, &connection())
+}
+
+/// Copies live a little longer than what they are copies of, and not for ever.
+#[test]
+fn a_copy_may_linger() {
+    let (mut nat64, settings) = (nat64(), Settings::default());
+    let mut newer = |foreign: &ForeignSession, linger| {
+        let order = Order::Newer { linger };
+        nat64.merge_session(Tick(5), &settings, foreign, order)
+    };
+    let forever = ForeignSession {
+        left: u64::MAX,
+        ..connection()
+    };
+    let over = ForeignSession {
+        left: 0,
+        ..connection()
+    };
+    assert_eq!(newer(&over, 0), Merged::Refused(Refusal::Over));
+    assert_eq!(newer(&over, 12_000), Merged::New);
+    assert_eq!(newer(&forever, 12_000), Merged::Updated);
+    assert_eq!(found_tcp(&nat64).deadline, Tick(7_200_000 + 12_005));
+}
+
+/// Without pool4 the gateway's addresses are not looked at, but its programs keep their ports.
+#[test]
+fn without_pool4_low_ports_are_not_for_copies_either() {
+    let mut nat64 = Nat64::new([1; 16]);
+    for (port, order) in [(80, NEWER), (61_000, NEWER), (61_000, Order::Unknown)] {
+        let low = ForeignSession {
+            v4: v4(port),
+            ..connection()
+        };
+        let merged = nat64.merge_session(Tick(0), &Settings::default(), &low, order);
+        assert_eq!(merged, Merged::Refused(Refusal::OutsidePool4), "{port}");
+    }
+    assert_eq!(merge(&mut nat64, 0, &connection()), Merged::New);
 }
 
 #[test]
 fn who_knows_that_it_is_newer_is_believed() {
     let (mut nat64, settings) = (nat64(), Settings::default());
     let mut newer =
-        |foreign: &ForeignSession| nat64.merge_session(Tick(0), &settings, foreign, Order::Newer);
+        |foreign: &ForeignSession| nat64.merge_session(Tick(0), &settings, foreign, NEWER);
     assert_eq!(newer(&connection()), Merged::New);
     assert_eq!(newer(&connection()), Merged::Unchanged);
     let shorter = ForeignSession {
@@ -197,6 +245,15 @@ fn what_contradicts_the_tables_is_left_out() {
         ..connection()
     };
     assert_eq!(merge(&mut nat64, 0, &elsewhere), Merged::Collision);
+    let settings = Settings::default();
+    for remote in [server(1, 80), server(2, 80)] {
+        let foreign = ForeignSession {
+            remote,
+            ..elsewhere
+        };
+        let merged = nat64.merge_session(Tick(0), &settings, &foreign, NEWER);
+        assert_eq!(merged, Merged::Collision, "newer, but of another mapping");
+    }
     let thief = ForeignSession {
         v6: client(9, 5),
         ..connection()
@@ -284,9 +341,9 @@ fn a_session_that_is_gone_there_goes_here() {
     let mut nat64 = nat64();
     assert_eq!(merge(&mut nat64, 0, &connection()), Merged::New);
     let (tcp, remote) = (Protocol::Tcp, server(1, 80));
-    assert!(!nat64.remove_session(tcp, client(8, 5), v4(61006), remote));
-    assert!(nat64.remove_session(tcp, client(8, 5), v4(61005), remote));
-    assert!(!nat64.remove_session(tcp, client(8, 5), v4(61005), remote));
+    assert!(!nat64.remove_session(tcp, v4(61006), remote));
+    assert!(nat64.remove_session(tcp, v4(61005), remote));
+    assert!(!nat64.remove_session(tcp, v4(61005), remote));
     assert_eq!(nat64.table(tcp).bib_count(), 0);
 }
 

@@ -18,7 +18,7 @@ enum Event {
     Add(Protocol, u8, u16, u16),
     Remove(Protocol, u16),
     Merge(ForeignSession, Order),
-    Forget(Protocol, u8, u16, u16, u8),
+    Forget(Protocol, u16, u8),
     /// Other timeouts, in minutes, another filter, another limit of sessions.
     Configure(u64, bool, u32),
     Restart,
@@ -42,12 +42,14 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (protocol(), 0u8..6, 0u16..3, 61000u16..61012).prop_map(|(p, h, c, v)| Event::Add(p, h, c, v)),
         1 => (protocol(), 61000u16..61012).prop_map(|(p, v)| Event::Remove(p, v)),
         4 => foreign().prop_map(|(foreign, order)| Event::Merge(foreign, order)),
-        1 => (protocol(), 0u8..6, 0u16..3, 61000u16..61012, 0u8..4)
-            .prop_map(|(p, h, c, v, s)| Event::Forget(p, h, c, v, s)),
+        1 => (protocol(), 61000u16..61012, 0u8..4).prop_map(|(p, v, s)| Event::Forget(p, v, s)),
         1 => (2u64..20, any::<bool>(), 0u32..12).prop_map(|(m, f, n)| Event::Configure(m, f, n)),
         1 => Just(Event::Restart),
     ]
 }
+
+/// Milliseconds.
+const LINGER: u64 = 12_000;
 
 /// What a peer may say, sensible or not.
 fn foreign() -> impl Strategy<Value = (ForeignSession, Order)> {
@@ -59,7 +61,11 @@ fn foreign() -> impl Strategy<Value = (ForeignSession, Order)> {
         prop::sample::select(TcpState::ALL.to_vec()),
         prop::sample::select(lifetimes),
         prop::sample::select(vec![0, 1, 3_000, 100_000, 7_200_000, u64::MAX]),
-        prop::sample::select(vec![Order::Unknown, Order::Newer]),
+        prop::sample::select(vec![
+            Order::Unknown,
+            Order::Newer { linger: 0 },
+            Order::Newer { linger: LINGER },
+        ]),
     )
         .prop_map(|(protocol, (h, c, v, s), state, lifetime, left, order)| {
             let foreign = ForeignSession {
@@ -123,16 +129,19 @@ proptest! {
                     let ForeignSession { protocol, v6, v4, remote, .. } = foreign;
                     let before = nat64.mapped_v4(protocol, v6);
                     let merged = nat64.merge_session(now, &settings, &foreign, order);
-                    let after = nat64.session(protocol, v6, v4, remote);
+                    let after = nat64.session(protocol, v4, remote);
+                    let after = after.filter(|(client, _)| *client == v6).map(|(_, after)| after);
+                    let linger = if order == Order::Unknown { 0 } else { LINGER };
                     match merged {
                         Merged::New | Merged::Updated => {
                             let after = after.unwrap();
                             prop_assert_eq!(after.lifetime, foreign.lifetime);
-                            let longest = now.after(length(&settings, after.lifetime));
+                            let longest = now.after(length(&settings, after.lifetime) + linger);
                             prop_assert!(after.deadline <= longest);
                             prop_assert!(before.is_some() || nat64.pool4().contains(protocol, v4));
                         }
                         Merged::Unchanged => prop_assert!(after.is_some()),
+                        Merged::Displaced if order != Order::Unknown => prop_assert!(false, "of another mapping"),
                         Merged::Displaced | Merged::Collision => {
                             prop_assert!(before.is_some_and(|before| before != v4));
                         }
@@ -142,11 +151,11 @@ proptest! {
                         prop_assert_eq!(before, nat64.mapped_v4(protocol, v6), "mappings do not move");
                     }
                 }
-                Event::Forget(p, h, c, v, s) => {
+                Event::Forget(p, v, s) => {
                     let (v4, remote) = (Transport4::new([192, 0, 2, 1].into(), v), server(s, 80));
-                    let there = nat64.session(p, client(h, c), v4, remote).is_some();
-                    prop_assert_eq!(nat64.remove_session(p, client(h, c), v4, remote), there);
-                    prop_assert!(nat64.session(p, client(h, c), v4, remote).is_none());
+                    let there = nat64.session(p, v4, remote).is_some();
+                    prop_assert_eq!(nat64.remove_session(p, v4, remote), there);
+                    prop_assert!(nat64.session(p, v4, remote).is_none());
                 }
                 Event::Configure(minutes, filter, most) => {
                     let new = Settings {
@@ -277,13 +286,16 @@ impl Copy {
         Ok(())
     }
 
-    fn restore(&self, nat64: &mut Nat64, now: Tick, settings: &Settings) {
+    /// What comes back lingers no longer.
+    fn restore(&mut self, nat64: &mut Nat64, now: Tick, settings: &Settings) {
         for mapping in self.mappings.values() {
             assert!(nat64.import_mapping(*mapping));
         }
-        let mut sessions: Vec<_> = self.sessions.values().collect();
+        let mut sessions: Vec<_> = self.sessions.values_mut().collect();
         sessions.sort_by_key(|s| s.deadline);
         for session in sessions {
+            let longest = now.after(length(settings, session.lifetime));
+            session.deadline = session.deadline.min(longest);
             assert!(nat64.import_session(now, settings, *session));
         }
     }

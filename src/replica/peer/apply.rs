@@ -13,6 +13,7 @@ use super::record::{Alive, Body, Record, SessionKey};
 use super::shadow::Version;
 use super::stamp::{Knowledge, Stamp};
 use crate::base::Transport6;
+use crate::nat64::merge::ForeignSession;
 use crate::nat64::{Change, Mapping, News, SessionState};
 
 /// What a record did.
@@ -150,15 +151,17 @@ impl Instance {
         let installed = newer_here || {
             self.pending.forget(&key);
             let left = u64::from(alive.remaining).saturating_sub(late);
-            let session = SessionState {
+            let session = ForeignSession {
                 protocol: key.protocol,
+                v6: alive.client,
                 v4: key.v4,
                 remote: key.remote,
                 state: alive.state,
                 lifetime: alive.lifetime,
-                deadline: scene.now.after(left + scene.config.linger),
+                left,
             };
-            scene.table.put(alive.client, session)
+            let linger = scene.config.linger;
+            scene.table.put(scene.now, scene.settings, &session, linger)
         };
         if !installed {
             self.refuse(key, stamp);

@@ -5,17 +5,18 @@ use std::net::SocketAddr;
 
 use super::message::{About, Beat, Message};
 use super::seal::{OVERHEAD, Seal};
-use super::{Config, Destination, Handle, Key, Node, Table, Tables};
+use super::{Config, Destination, Handle, Key, Node, Place, Table, Tables};
 use crate::base::Tick;
 use crate::model::Flavour;
+use crate::model::settings::Settings;
 use crate::nat64::Nat64;
 use crate::nat64::question::Question;
 
-struct Here(Nat64);
+struct Here(Nat64, Settings);
 
 impl Tables for Here {
-    fn table(&mut self, _: Handle) -> Option<&mut dyn Table> {
-        Some(&mut self.0)
+    fn table(&mut self, _: Handle) -> Option<Place<'_>> {
+        Some((&mut self.0, &self.1))
     }
 }
 
@@ -30,7 +31,7 @@ pub fn messages(data: &[u8]) {
     };
     let now = Tick(1_000);
     let mut node = Node::new(now, Config::new(1, vec![key.clone()], 11, [1; 16], 0));
-    let mut tables = Here(Nat64::new([1; 16]));
+    let mut tables = Here(Nat64::new([1; 16]), Settings::default());
     let Ok(handle) = node.add_instance(now, Flavour::Nat64, "default", 1) else {
         return;
     };

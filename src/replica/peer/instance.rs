@@ -14,6 +14,7 @@ use super::stats::Stats;
 use super::{Config, Table};
 use crate::base::Tick;
 use crate::model::Flavour;
+use crate::model::settings::Settings;
 use crate::nat64::question::Question;
 
 pub(super) struct Instance {
@@ -81,6 +82,7 @@ pub(super) struct Scene<'a> {
     pub(super) config: &'a Config,
     pub(super) clock: &'a mut Clock,
     pub(super) table: &'a mut dyn Table,
+    pub(super) settings: &'a Settings,
     pub(super) stats: &'a mut Stats,
 }
 

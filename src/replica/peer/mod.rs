@@ -15,8 +15,10 @@
 //! What makes copies agree is in [`apply`](self) and [`stamp`](self): versions that are ordered,
 //! and knowledge of what was seen, by which a deleted session is told from a new one.
 
-use crate::base::{Protocol, Transport4, Transport6};
+use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::model::Flavour;
+use crate::model::settings::Settings;
+use crate::nat64::merge::ForeignSession;
 use crate::nat64::{Mapping, SessionState};
 
 pub use self::node::Node;
@@ -147,9 +149,15 @@ pub trait Table {
 
     fn sessions_of(&self, mapping: &Mapping) -> Vec<SessionKey>;
 
-    /// Adds a session, with its mapping if there is none, or replaces it. False if there is no
-    /// place for it, or its mapping contradicts another one.
-    fn put(&mut self, client: Transport6, session: SessionState) -> bool;
+    /// Adds a session, with its mapping if there is none, or replaces it, for `linger` milliseconds
+    /// longer than it says. False if there is no place for it, or its mapping contradicts another one.
+    fn put(
+        &mut self,
+        now: Tick,
+        settings: &Settings,
+        session: &ForeignSession,
+        linger: u64,
+    ) -> bool;
 
     /// Removes a session, with its mapping if that has no other and is not static. One that does
     /// not exist is not missed.
@@ -163,8 +171,11 @@ pub trait Table {
 /// Finds the table of an instance.
 pub trait Tables {
     /// `None` for one that is gone.
-    fn table(&mut self, instance: Handle) -> Option<&mut dyn Table>;
+    fn table(&mut self, instance: Handle) -> Option<Place<'_>>;
 }
+
+/// A table, and the settings of its instance.
+pub type Place<'a> = (&'a mut dyn Table, &'a Settings);
 
 /// An instance of a [`Node`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

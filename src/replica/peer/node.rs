@@ -12,8 +12,8 @@ use super::round::Asks;
 use super::seal::{Key, NodeId, OVERHEAD, Seal};
 use super::stamp::Clock;
 use super::{
-    AddError, Config, Destination, Event, Finding, Handle, PAYLOAD_MIN, Share, ShareMode, Stats,
-    Table, Tables, Transmit,
+    AddError, Config, Destination, Event, Finding, Handle, PAYLOAD_MIN, Place, Share, ShareMode,
+    Stats, Tables, Transmit,
 };
 use crate::base::Tick;
 use crate::model::{Flavour, INSTANCE_NAME_MAX};
@@ -69,12 +69,13 @@ impl Common {
         self.events.push_back(Event::Answered { query, finding });
     }
 
-    pub(super) fn scene<'a>(&'a mut self, now: Tick, table: &'a mut dyn Table) -> Scene<'a> {
+    pub(super) fn scene<'a>(&'a mut self, now: Tick, (table, settings): Place<'a>) -> Scene<'a> {
         Scene {
             now,
             config: &self.config,
             clock: &mut self.clock,
             table,
+            settings,
             stats: &mut self.stats,
         }
     }

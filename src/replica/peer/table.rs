@@ -3,17 +3,15 @@
 
 use super::apply::key_of;
 use super::{SessionKey, Table};
-use crate::base::{Protocol, Transport4, Transport6};
+use crate::base::{Protocol, Tick, Transport4, Transport6};
+use crate::model::settings::Settings;
+use crate::nat64::merge::{ForeignSession, Merged, Order};
 use crate::nat64::table::{Bib, Session};
 use crate::nat64::{Mapping, Nat64, SessionState};
 
 impl Table for Nat64 {
     fn session(&self, key: &SessionKey) -> Option<(Transport6, SessionState)> {
-        let table = self.table(key.protocol);
-        let bib = table.find_v4(key.v4)?;
-        let session = table.session(table.find_session(bib, key.remote)?);
-        let bib = table.bib(bib);
-        Some((bib.v6, state_of(key.protocol, bib, session)))
+        self.session(key.protocol, key.v4, key.remote)
     }
 
     fn mapping_of_v4(&self, protocol: Protocol, v4: Transport4) -> Option<Mapping> {
@@ -39,12 +37,21 @@ impl Table for Nat64 {
         keys.collect()
     }
 
-    fn put(&mut self, client: Transport6, session: SessionState) -> bool {
-        self.put_foreign(client, session)
+    fn put(
+        &mut self,
+        now: Tick,
+        settings: &Settings,
+        session: &ForeignSession,
+        linger: u64,
+    ) -> bool {
+        match self.merge_session(now, settings, session, Order::Newer { linger }) {
+            Merged::New | Merged::Updated | Merged::Unchanged => true,
+            Merged::Displaced | Merged::Collision | Merged::Refused(_) => false,
+        }
     }
 
     fn remove(&mut self, key: &SessionKey) {
-        self.remove_foreign(key.protocol, key.v4, key.remote);
+        self.remove_session(key.protocol, key.v4, key.remote);
     }
 
     fn scan(&self, cursor: usize, into: &mut Vec<SessionKey>) -> Option<usize> {

@@ -373,7 +373,7 @@ fn a_node_that_takes_leave_is_gone_at_once() {
     pass(&mut world, 5);
     assert!(events(&mut world, 1).contains(&Event::PeerDown(1)));
     let site = &mut world.sites[1];
-    let mut here = Here(&mut site.nat64);
+    let mut here = Here(&mut site.nat64, &world.settings);
     let node = site.node.as_mut().unwrap();
     node.on_tick(Tick(0), &mut here);
     assert!(node.is_ready(), "time that goes back does no harm");

@@ -11,7 +11,7 @@ use crate::model::settings::Settings;
 use crate::model::{Flavour, Pool4Entry, PortRange};
 use crate::nat64::pool4::Pool4;
 use crate::nat64::{Change, Nat64, Outbound};
-use crate::replica::peer::{Config, Destination, Event, Handle, Key, Node, Table, Tables};
+use crate::replica::peer::{Config, Destination, Event, Handle, Key, Node, Place, Tables};
 use crate::wire::TcpFlags;
 
 pub(super) struct World {
@@ -48,11 +48,11 @@ pub(super) struct Site {
 }
 
 /// The tables of a site.
-pub(super) struct Here<'a>(pub(super) &'a mut Nat64);
+pub(super) struct Here<'a>(pub(super) &'a mut Nat64, pub(super) &'a Settings);
 
 impl Tables for Here<'_> {
-    fn table(&mut self, _: Handle) -> Option<&mut dyn Table> {
-        Some(self.0)
+    fn table(&mut self, _: Handle) -> Option<Place<'_>> {
+        Some((self.0, self.1))
     }
 }
 
@@ -172,7 +172,7 @@ impl World {
         site.nat64.drain_changes(&mut changes);
         if let Some(node) = &mut site.node {
             for change in &changes {
-                let tables = &mut Here(&mut site.nat64);
+                let tables = &mut Here(&mut site.nat64, &self.settings);
                 node.on_change(self.now, HANDLE, change, expired, tables);
             }
         }
@@ -224,7 +224,7 @@ impl World {
         if let Some(node) = &mut site.node
             && node.next_deadline() <= self.now
         {
-            node.on_tick(self.now, &mut Here(&mut site.nat64));
+            node.on_tick(self.now, &mut Here(&mut site.nat64, &self.settings));
             self.collect(i);
         }
     }
@@ -232,7 +232,7 @@ impl World {
     pub(super) fn arrive(&mut self, from: usize, to: usize, mut bytes: Vec<u8>) {
         let site = &mut self.sites[to];
         let Some(node) = &mut site.node else { return };
-        let tables = &mut Here(&mut site.nat64);
+        let tables = &mut Here(&mut site.nat64, &self.settings);
         node.on_datagram(self.now, addr_of(from), &mut bytes, tables);
         self.collect(to);
     }
