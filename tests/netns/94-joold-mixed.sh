@@ -5,18 +5,10 @@
 here=$(dirname "$(readlink -f "$0")")
 if [ -z "${TYLO_GUEST:-}" ]; then
 	set -e
-	"$here/../../tools/deps" guest jool
-	kernel=$("$here/../../tools/guest" --kernel)
-	TYLO_JOOL=$(mktemp -d) # the guest sees other modules at the usual place
+	TYLO_JOOL=$(mktemp -d)
 	trap 'rm -rf "$TYLO_JOOL"' EXIT
 	export TYLO_JOOL
-	if ! cp /lib/modules/"$kernel"/updates/dkms/jool{,_common}.ko "$TYLO_JOOL" 2>/dev/null; then
-		# Those that are installed may be of an older kernel.
-		[ -e "/lib/modules/$kernel/build" ] ||
-			DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "linux-headers-$kernel" >&2
-		dkms autoinstall -k "$kernel" >&2
-		cp /lib/modules/"$kernel"/updates/dkms/jool{,_common}.ko "$TYLO_JOOL"
-	fi
+	"$here/../../tools/jool-module" "$TYLO_JOOL"
 	status=0
 	GUEST_TIMEOUT="${GUEST_TIMEOUT:-240}" "$here/../../tools/guest" "$here/94-joold-mixed.sh" || status=$?
 	exit $status
