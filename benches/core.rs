@@ -5,10 +5,11 @@
 //! cleared after every burst. Sizes are those of the whole IPv4 packet; its IPv6 form is 20 bytes
 //! longer. The packets of a case differ in ports, data and checksums, lest the processor learn them
 //! by heart, but they do stay in its caches. There is no kernel in these figures.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -24,6 +25,9 @@ use tylo::nat64::pool4::Pool4;
 use tylo::wire::output::Output;
 use tylo::wire::{Packet4, Packet6};
 use tylo::xlat::{self, Plan, Rewrite, Rules};
+
+#[path = "core/contention.rs"]
+mod contention;
 
 const BURST: usize = 64;
 /// Different packets of a case.
@@ -59,6 +63,12 @@ const META: Meta<'_> = Meta {
 };
 
 fn main() {
+    // divan measures threads apart from each other, and no processor time.
+    let mut arguments = std::env::args().skip_while(|argument| argument != "contention");
+    if arguments.next().is_some() {
+        let seconds = arguments.next().map_or(1.0, |text| text.parse().unwrap());
+        return contention::run(Duration::from_secs_f64(seconds));
+    }
     divan::main();
 }
 
@@ -134,7 +144,7 @@ mod engine {
         });
     }
 
-    fn nat64() -> Instance {
+    pub(super) fn nat64() -> Instance {
         let settings = Settings {
             pool6: Some("64:ff9b::/96".to_owned().try_into().unwrap()),
             ..Settings::default()
@@ -156,7 +166,7 @@ mod engine {
     }
 
     /// The packets of this many clients, of different addresses and ports; at least a burst.
-    fn clients(number: usize) -> Vec<Vec<u8>> {
+    pub(super) fn clients(number: usize) -> Vec<Vec<u8>> {
         let number = number as u32;
         (0..number.max(BURST as u32))
             .map(|i| {
@@ -168,7 +178,7 @@ mod engine {
     }
 
     /// Sends packets of clients to the server; what it answers.
-    fn answers(instance: &mut Instance, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    pub(super) fn answers(instance: &mut Instance, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut out = Output::new();
         let answers = packets
             .iter()
