@@ -81,6 +81,7 @@ scripts! {
     n94_joold_mixed_in_guest: "94-joold-mixed.sh", 900;
     n95_reboot_in_guest: "95-reboot-native.sh", 400;
     n96_mapt_native_in_guest: "96-mapt-native.sh", 400;
+    n98_bench: "98-bench.sh", 240;
 }
 
 #[test]
