@@ -6,8 +6,6 @@
 //! the other one was gone, or could not know that it existed. The loser is deleted everywhere.
 //! A static mapping is configuration, and gives way to nobody.
 
-use std::collections::BTreeSet;
-
 use super::instance::{Ended, Instance, Scene};
 use super::record::{Alive, Body, Record, SessionKey};
 use super::shadow::Version;
@@ -122,6 +120,30 @@ impl Instance {
         if stale {
             return Effect::Stale;
         }
+        let left = u64::from(alive.remaining).saturating_sub(late);
+        let session = ForeignSession {
+            protocol: key.protocol,
+            v6: alive.client,
+            v4: key.v4,
+            remote: key.remote,
+            state: alive.state,
+            lifetime: alive.lifetime,
+            left,
+        };
+        let put = |scene: &mut Scene<'_>| {
+            let linger = scene.config.linger;
+            scene.table.put(scene.now, scene.settings, &session, linger)
+        };
+        let version = Version {
+            stamp,
+            installed: true,
+        };
+        // What the table takes contradicts nothing in it.
+        if !self.pending.is_urgent(&key) && put(scene) {
+            self.pending.forget(&key);
+            self.shadow.set(key, version, alive.birth);
+            return Effect::Applied;
+        }
         let mapping = Mapping {
             protocol: key.protocol,
             v6: alive.client,
@@ -150,25 +172,13 @@ impl Instance {
         let newer_here = self.pending.is_urgent(&key) && known.is_some();
         let installed = newer_here || {
             self.pending.forget(&key);
-            let left = u64::from(alive.remaining).saturating_sub(late);
-            let session = ForeignSession {
-                protocol: key.protocol,
-                v6: alive.client,
-                v4: key.v4,
-                remote: key.remote,
-                state: alive.state,
-                lifetime: alive.lifetime,
-                left,
-            };
-            let linger = scene.config.linger;
-            scene.table.put(scene.now, scene.settings, &session, linger)
+            put(scene)
         };
         if !installed {
             self.refuse(key, stamp);
             return Effect::Refused;
         }
-        self.shadow
-            .set(key, Version { stamp, installed }, alive.birth);
+        self.shadow.set(key, version, alive.birth);
         Effect::Applied
     }
 
@@ -223,16 +233,18 @@ impl Instance {
         self.remove(scene, key)
     }
 
-    /// Removes what another node does not have although it knew of it.
+    /// Removes what another node does not have although it knew of it. `theirs` is in order.
     pub(super) fn drop_absent(
         &mut self,
         scene: &mut Scene<'_>,
         bucket: u16,
-        theirs: &BTreeSet<SessionKey>,
+        theirs: &[SessionKey],
         knowledge: &Knowledge,
     ) -> u64 {
         let absent = self.shadow.bucket(bucket).filter(|(key, version)| {
-            !theirs.contains(key) && knowledge.covers(version.stamp) && !self.pending.has(key)
+            theirs.binary_search(key).is_err()
+                && knowledge.covers(version.stamp)
+                && !self.pending.has(key)
         });
         let absent: Vec<_> = absent.collect();
         for (key, version) in &absent {

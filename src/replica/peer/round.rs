@@ -44,7 +44,7 @@ struct Fetch {
     asked: Asked,
     parts: u16,
     got: BTreeSet<u16>,
-    keys: BTreeSet<SessionKey>,
+    keys: Vec<SessionKey>,
 }
 
 /// Numbers the questions of a node. What belongs to an earlier question is not mixed with what
@@ -190,14 +190,14 @@ impl Round {
     }
 
     /// Notes a part of a bucket and what is in it. Once the bucket is complete, everything that
-    /// the other one has in it.
+    /// the other one has in it, in order.
     pub(super) fn on_piece(
         &mut self,
         now: Tick,
         (ask, bucket): (u32, u16),
         (part, parts): (u16, u16),
         keys: impl Iterator<Item = SessionKey>,
-    ) -> Option<BTreeSet<SessionKey>> {
+    ) -> Option<Vec<SessionKey>> {
         let fetch = self.asked_buckets.get_mut(&bucket)?;
         let first = fetch.got.is_empty();
         let ours = fetch.asked.ask == ask && part < parts && (first || fetch.parts == parts);
@@ -213,7 +213,9 @@ impl Round {
             return None;
         }
         self.fetched += 1;
-        self.asked_buckets.remove(&bucket).map(|fetch| fetch.keys)
+        let mut keys = self.asked_buckets.remove(&bucket)?.keys;
+        keys.sort_unstable();
+        Some(keys)
     }
 }
 
@@ -314,7 +316,9 @@ mod tests {
                     let stale = (ask.wrapping_sub(1), *bucket);
                     assert!(round.on_piece(Tick(1), stale, (0, 2), keys()).is_none());
                     let all = round.on_piece(Tick(1), (ask, *bucket), (0, 2), keys());
-                    assert_eq!(all.unwrap(), keys().collect());
+                    let theirs: BTreeSet<_> = keys().collect();
+                    let twice = theirs.into_iter().flat_map(|key| [key, key]);
+                    assert!(all.unwrap().into_iter().eq(twice));
                 }
                 return buckets;
             }

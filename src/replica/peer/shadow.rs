@@ -6,9 +6,8 @@
 //! was deleted a moment ago is remembered as a grave, so that late records do not revive it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{Hash, Hasher};
 
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table};
 use siphasher::sip::SipHasher13;
 
 use super::record::SessionKey;
@@ -64,6 +63,15 @@ pub(super) struct Version {
     pub(super) installed: bool,
 }
 
+impl Entry {
+    const fn version(self) -> Version {
+        Version {
+            stamp: self.stamp,
+            installed: self.installed,
+        }
+    }
+}
+
 impl Shadow {
     /// `key` makes the hashes of this node unpredictable; strangers choose what is hashed.
     pub(super) fn new(key: [u8; 16]) -> Self {
@@ -96,16 +104,12 @@ impl Shadow {
 
     pub(super) fn get(&self, key: &SessionKey) -> Option<Version> {
         let entries = &self.buckets[bucket_of(key)].entries;
-        let entry = entries.find(hash(&self.hasher, key), |entry| entry.key == *key)?;
-        Some(Version {
-            stamp: entry.stamp,
-            installed: entry.installed,
-        })
+        let entry = entries.find(self.hasher.hash(&name(key)), |entry| entry.key == *key)?;
+        Some(entry.version())
     }
 
     /// Notes a version. `birth` is when its mapping came to be; of several times the last is.
     pub(super) fn set(&mut self, key: SessionKey, version: Version, birth: u64) {
-        self.remove(&key);
         let Version { stamp, installed } = version;
         let bucket = bucket_of(&key);
         let hasher = self.hasher;
@@ -115,39 +119,64 @@ impl Shadow {
             installed,
         };
         let entries = &mut self.buckets[bucket].entries;
-        entries.insert_unique(hash(&hasher, &key), entry, |e| hash(&hasher, &e.key));
+        let found = entries.entry(
+            hasher.hash(&name(&key)),
+            |entry| entry.key == key,
+            |entry| hasher.hash(&name(&entry.key)),
+        );
+        let before = match found {
+            hash_table::Entry::Occupied(mut found) => {
+                Some(std::mem::replace(found.get_mut(), entry))
+            }
+            hash_table::Entry::Vacant(free) => {
+                free.insert(entry);
+                None
+            }
+        };
+        let before = before.map(Entry::version);
+        match before {
+            Some(before) => self.toggle(bucket, &key, before),
+            None => self.len += 1,
+        }
         self.toggle(bucket, &key, version);
-        self.len += 1;
-        if installed {
-            self.claim(key.protocol, key.v4, birth).sessions += 1;
+        let counted = before.is_some_and(|before| before.installed);
+        match (counted, installed) {
+            (false, true) => self.claim(key.protocol, key.v4, birth).sessions += 1,
+            (true, true) => self.be_born(key.protocol, key.v4, birth),
+            (true, false) => self.leave(key.protocol, key.v4),
+            (false, false) => {}
         }
     }
 
     pub(super) fn remove(&mut self, key: &SessionKey) -> Option<Version> {
         let bucket = bucket_of(key);
-        let hash = hash(&self.hasher, key);
+        let hash = self.hasher.hash(&name(key));
         let entries = &mut self.buckets[bucket].entries;
         let found = entries.find_entry(hash, |entry| entry.key == *key).ok()?;
         let (entry, _) = found.remove();
-        let version = Version {
-            stamp: entry.stamp,
-            installed: entry.installed,
-        };
+        let version = entry.version();
         self.toggle(bucket, key, version);
         self.len -= 1;
         if entry.installed {
-            let birth = self.claim(key.protocol, key.v4, 0);
-            birth.sessions = birth.sessions.saturating_sub(1);
+            self.leave(key.protocol, key.v4);
         }
         Some(version)
     }
 
+    /// A mapping has a session less.
+    fn leave(&mut self, protocol: Protocol, v4: Transport4) {
+        let birth = self.claim(protocol, v4, 0);
+        birth.sessions = birth.sessions.saturating_sub(1);
+    }
+
     /// When a mapping came to be; 0 if that is not known.
     pub(super) fn birth(&self, protocol: Protocol, v4: Transport4) -> u64 {
-        let name = (protocol, v4);
+        let known = (protocol, v4);
         let found = self
             .births
-            .find(hash(&self.hasher, &name), |b| (b.protocol, b.v4) == name);
+            .find(self.hasher.hash(&mapping_name(protocol, v4)), |b| {
+                (b.protocol, b.v4) == known
+            });
         found.map_or(0, |birth| birth.time)
     }
 
@@ -158,23 +187,23 @@ impl Shadow {
 
     /// Forgets a mapping that is gone from the table.
     pub(super) fn forget_mapping(&mut self, protocol: Protocol, v4: Transport4) {
-        let name = (protocol, v4);
-        let hash = hash(&self.hasher, &name);
+        let known = (protocol, v4);
+        let hash = self.hasher.hash(&mapping_name(protocol, v4));
         let found = self
             .births
-            .find_entry(hash, |b| (b.protocol, b.v4) == name && b.sessions == 0);
+            .find_entry(hash, |b| (b.protocol, b.v4) == known && b.sessions == 0);
         if let Ok(found) = found {
             found.remove();
         }
     }
 
     fn claim(&mut self, protocol: Protocol, v4: Transport4, time: u64) -> &mut Birth {
-        let name = (protocol, v4);
+        let known = (protocol, v4);
         let hasher = self.hasher;
         let entry = self.births.entry(
-            hash(&hasher, &name),
-            |b| (b.protocol, b.v4) == name,
-            |b| hash(&hasher, &(b.protocol, b.v4)),
+            hasher.hash(&mapping_name(protocol, v4)),
+            |b| (b.protocol, b.v4) == known,
+            |b| hasher.hash(&mapping_name(b.protocol, b.v4)),
         );
         let birth = entry.or_insert(Birth {
             time,
@@ -245,13 +274,7 @@ impl Shadow {
     pub(super) fn bucket(&self, bucket: u16) -> impl Iterator<Item = (SessionKey, Version)> {
         let bucket = self.buckets.get(usize::from(bucket));
         let entries = bucket.into_iter().flat_map(|bucket| bucket.entries.iter());
-        entries.map(|entry| {
-            let version = Version {
-                stamp: entry.stamp,
-                installed: entry.installed,
-            };
-            (entry.key, version)
-        })
+        entries.map(|entry| (entry.key, entry.version()))
     }
 
     /// What is installed differs from what is not, so that it is offered again.
@@ -270,19 +293,25 @@ pub(super) fn bucket_of(key: &SessionKey) -> usize {
 /// A hash that is the same at every node and on every machine.
 fn common(key: &SessionKey, stamp: Stamp) -> u64 {
     let mut bytes = [0; 21];
-    bytes[0] = key.protocol.index() as u8;
-    bytes[1..5].copy_from_slice(&key.v4.addr.octets());
-    bytes[5..7].copy_from_slice(&key.v4.port.to_be_bytes());
-    bytes[7..11].copy_from_slice(&key.remote.addr.octets());
-    bytes[11..13].copy_from_slice(&key.remote.port.to_be_bytes());
+    bytes[..13].copy_from_slice(&name(key));
     bytes[13..].copy_from_slice(&stamp.bits().to_be_bytes());
     SipHasher13::new().hash(&bytes)
 }
 
-fn hash(hasher: &SipHasher13, value: &impl Hash) -> u64 {
-    let mut hasher = *hasher;
-    value.hash(&mut hasher);
-    hasher.finish()
+fn name(key: &SessionKey) -> [u8; 13] {
+    let mut bytes = [0; 13];
+    bytes[..7].copy_from_slice(&mapping_name(key.protocol, key.v4));
+    bytes[7..11].copy_from_slice(&key.remote.addr.octets());
+    bytes[11..].copy_from_slice(&key.remote.port.to_be_bytes());
+    bytes
+}
+
+fn mapping_name(protocol: Protocol, v4: Transport4) -> [u8; 7] {
+    let mut bytes = [0; 7];
+    bytes[0] = protocol.index() as u8;
+    bytes[1..5].copy_from_slice(&v4.addr.octets());
+    bytes[5..].copy_from_slice(&v4.port.to_be_bytes());
+    bytes
 }
 
 /// How many parts a table is compared in.
