@@ -30,6 +30,9 @@ impl Node {
         for handle in &handles {
             self.flush_due(now, *handle, tables);
         }
+        if self.bulk.is_empty() {
+            self.serve(now, tables);
+        }
         while self.pace.allows(now)
             && let Some((to, message)) = self.bulk.pop_front()
         {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::instance::{Instance, Phase, Scene};
-use super::message::{About, Beat, Message};
+use super::message::{About, Beat, Message, Tag};
 use super::pace::Pace;
 use super::peers::{Peer, Peers};
 use super::round::Asks;
@@ -33,6 +33,8 @@ pub struct Node {
     pub(super) out: VecDeque<Transmit>,
     /// What may wait: answers that are many datagrams long. Not sealed yet.
     pub(super) bulk: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Buckets that others asked for.
+    pub(super) wanted: VecDeque<Wanted>,
     pub(super) share: Share,
     pub(super) view: u64,
     pub(super) next_beat: Tick,
@@ -50,6 +52,15 @@ pub(super) struct Common {
     pub(super) clock: Clock,
     pub(super) stats: Stats,
     pub(super) events: VecDeque<Event>,
+}
+
+/// A bucket that somebody asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) by: NodeId,
+    pub(super) tag: Tag,
+    pub(super) bucket: u16,
+    pub(super) ask: u32,
 }
 
 /// A question to all: who has this mapping?
@@ -105,6 +116,7 @@ impl Node {
             queries: BTreeMap::new(),
             out: VecDeque::new(),
             bulk: VecDeque::new(),
+            wanted: VecDeque::new(),
             share,
             view: 0,
             next_beat: now,
@@ -298,6 +310,8 @@ impl Node {
         let mut next = self.next_beat;
         if !self.bulk.is_empty() {
             next = next.min(self.pace.next());
+        } else if !self.wanted.is_empty() {
+            return Tick(0);
         }
         for instance in self.instances.values() {
             if matches!(instance.phase, Phase::Sweeping { .. }) || instance.is_looking() {

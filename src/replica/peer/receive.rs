@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::apply::Effect;
 use super::instance::{Instance, Phase};
 use super::message::{Beat, Message, Tag};
-use super::node::{Common, Node};
+use super::node::{Common, Node, Wanted};
 use super::origin::{Incoming, Receipt};
 use super::peers::Standing;
 use super::record::{Record, unpack};
@@ -226,7 +226,7 @@ impl Node {
                 }
             }
             Message::AskBuckets { tag, ask, buckets } => {
-                self.on_ask_buckets(now, from, (tag, ask), &buckets, tables);
+                self.on_ask_buckets(from, tag, ask, &buckets);
             }
             Message::Piece {
                 tag,
@@ -343,27 +343,42 @@ impl Node {
         self.send_in_bulk(from, again);
     }
 
-    fn on_ask_buckets(
-        &mut self,
-        now: Tick,
-        from: NodeId,
-        (tag, ask): (Tag, u32),
-        buckets: &[u16],
-        tables: &mut dyn Tables,
-    ) {
+    fn on_ask_buckets(&mut self, from: NodeId, tag: Tag, ask: u32, buckets: &[u16]) {
         for bucket in buckets.iter().take(ASKED) {
-            if self.bulk.len() >= BULK {
+            let (by, bucket) = (from, *bucket);
+            let mut wanted = self.wanted.iter_mut();
+            // Who asks again does not want what was asked for before.
+            let before = wanted.find(|w| (w.by, w.tag, w.bucket) == (by, tag, bucket));
+            if let Some(before) = before {
+                before.ask = ask;
+            } else if self.wanted.len() < WANTED {
+                self.wanted.push_back(Wanted {
+                    by,
+                    tag,
+                    bucket,
+                    ask,
+                });
+            } else {
                 self.common.stats.overruns += 1;
-                return;
             }
-            let Some((handle, instance, common)) = self.shared(from, tag) else {
-                return;
-            };
-            let Some(table) = tables.table(handle) else {
-                return;
-            };
-            let pieces = instance.pieces(&common.scene(now, table), *bucket, ask);
-            self.send_in_bulk(from, pieces);
+        }
+    }
+
+    /// Answers some of what was asked for, once the answers before are gone.
+    pub(super) fn serve(&mut self, now: Tick, tables: &mut dyn Tables) {
+        let mut room = SERVED;
+        while room > 0
+            && let Some(wanted) = self.wanted.pop_front()
+        {
+            let Wanted { by, tag, .. } = wanted;
+            if let Some((handle, instance, common)) = self.shared(by, tag)
+                && let Some(table) = tables.table(handle)
+            {
+                let scene = common.scene(now, table);
+                let pieces = instance.pieces(&scene, wanted.bucket, wanted.ask);
+                room = room.saturating_sub(pieces.len());
+                self.send_in_bulk(by, pieces);
+            }
         }
     }
 
@@ -477,8 +492,11 @@ const ASKED: usize = 64;
 /// Batches that are sent again for one question.
 const RESENT: usize = 256;
 
-/// Datagrams that wait to be sent, at which questions are not answered any more.
-const BULK: usize = 4_096;
+/// Buckets that wait to be sent, at which questions are not answered any more.
+const WANTED: usize = 1_024;
+
+/// Datagrams of buckets that are written at a time: packets wait meanwhile.
+const SERVED: usize = 16;
 
 /// What is older than this should be known everywhere: 5 seconds.
 const SETTLED: u64 = 5_000 * 64;

@@ -26,6 +26,11 @@ pub(super) struct Round {
     buckets: VecDeque<u16>,
     asked_groups: BTreeMap<u8, Asked>,
     asked_buckets: BTreeMap<u16, Fetch>,
+    /// How many datagrams may be on their way, and how many a bucket was lately.
+    window: usize,
+    each: usize,
+    /// What the window grows to: less once something was lost.
+    most: usize,
     pub(super) fetched: u64,
     /// Records that were news although they should have been known.
     pub(super) mended: u64,
@@ -71,6 +76,9 @@ impl Round {
             buckets: VecDeque::new(),
             asked_groups: BTreeMap::new(),
             asked_buckets: BTreeMap::new(),
+            window: WINDOW,
+            each: BUCKET,
+            most: WINDOW_MOST,
             fetched: 0,
             mended: 0,
         }
@@ -131,6 +139,10 @@ impl Round {
                 buckets.push(*bucket);
             }
         }
+        if !buckets.is_empty() {
+            self.most = (self.most / 2).max(WINDOW);
+            self.window = WINDOW;
+        }
         while self.wants_bucket()
             && let Some(bucket) = self.buckets.pop_front()
         {
@@ -149,7 +161,8 @@ impl Round {
     }
 
     fn wants_bucket(&self) -> bool {
-        !self.buckets.is_empty() && self.asked_buckets.len() < BUCKETS_AT_ONCE
+        let at_once = (self.window / self.each).clamp(1, BUCKETS_AT_ONCE);
+        !self.buckets.is_empty() && self.asked_buckets.len() < at_once
     }
 
     /// When there is something to ask, or to ask again, or nothing more.
@@ -213,6 +226,8 @@ impl Round {
             return None;
         }
         self.fetched += 1;
+        self.each = parts.into();
+        self.window = (self.window + self.each).min(self.most);
         let mut keys = self.asked_buckets.remove(&bucket)?.keys;
         keys.sort_unstable();
         Some(keys)
@@ -249,10 +264,15 @@ impl Fetch {
 const RETRY: u64 = 250;
 /// After how long another node is asked.
 const STUCK: u64 = 2_000;
-/// Questions on their way. With a million sessions a bucket is about 8 datagrams: 64 of them stay
-/// below what a socket holds by default.
+/// Questions on their way.
 const GROUPS_AT_ONCE: usize = 4;
-const BUCKETS_AT_ONCE: usize = 8;
+/// As many as are answered at once.
+const BUCKETS_AT_ONCE: usize = 64;
+/// Datagrams on their way at first, which stay below what a socket holds by default, and at most.
+const WINDOW: usize = 64;
+const WINDOW_MOST: usize = 256;
+/// Datagrams of a bucket, as long as none has come: with a million sessions.
+const BUCKET: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -378,5 +398,60 @@ mod tests {
             matches!(&again[..], [Message::AskGroups { groups, .. }] if groups.len() == GROUPS_AT_ONCE)
         );
         assert!(round.is_stuck(Tick(STUCK + 1)));
+    }
+
+    /// Asks for buckets and has them answered in so many parts; how many were asked for at once.
+    fn fetch(round: &mut Round, asks: &mut Asks, now: Tick, parts: u16) -> usize {
+        let mut most = 0;
+        for question in round.questions(now, asks) {
+            if let Message::AskBuckets { ask, buckets, .. } = question {
+                most = most.max(buckets.len());
+                for (bucket, part) in buckets
+                    .iter()
+                    .flat_map(|b| (0..parts).map(move |p| (*b, p)))
+                {
+                    round.on_piece(now, (ask, bucket), (part, parts), std::iter::empty());
+                }
+            }
+        }
+        most
+    }
+
+    #[test]
+    fn more_is_asked_for_while_nothing_is_lost() {
+        let mut asks = Asks::default();
+        let begin = || {
+            let mut round = Round::new(Tick(0), 9, 2);
+            round.top = Ok(Top::default());
+            round.buckets = (0..BUCKETS as u16).collect();
+            round
+        };
+        let mut round = begin();
+        let mut grown: Vec<_> = (0..9)
+            .map(|_| fetch(&mut round, &mut asks, Tick(1), 8))
+            .collect();
+        assert_eq!(grown.remove(0), WINDOW / 8);
+        assert_eq!(grown.pop(), Some(WINDOW_MOST / 8));
+        // Something is lost: the same is asked for again, and then there is less at once.
+        let lost = round.questions(Tick(1), &mut asks);
+        assert!(
+            matches!(&lost[..], [Message::AskBuckets { buckets, .. }] if buckets.len() == WINDOW_MOST / 8)
+        );
+        assert_eq!(
+            fetch(&mut round, &mut asks, Tick(1 + RETRY), 8),
+            WINDOW_MOST / 8
+        );
+        let mut grown: Vec<_> = (0..9)
+            .map(|_| fetch(&mut round, &mut asks, Tick(2 + RETRY), 8))
+            .collect();
+        assert_eq!(grown.pop(), Some(WINDOW_MOST / 16));
+        // Buckets that are large are fetched one by one, and small ones not without limit.
+        let mut round = begin();
+        fetch(&mut round, &mut asks, Tick(1), WINDOW_MOST as u16 * 2);
+        assert_eq!(fetch(&mut round, &mut asks, Tick(1), 1), 1);
+        let small: Vec<_> = (0..9)
+            .map(|_| fetch(&mut round, &mut asks, Tick(1), 1))
+            .collect();
+        assert!(small.iter().all(|n| *n <= BUCKETS_AT_ONCE), "{small:?}");
     }
 }

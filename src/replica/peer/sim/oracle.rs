@@ -113,7 +113,7 @@ impl World {
             let Some(node) = &site.node else { continue };
             let instance = &node.instances[&HANDLE];
             let waiting = (
-                node.bulk.len(),
+                node.bulk.len() + node.wanted.len(),
                 node.out.len(),
                 node.queries.len(),
                 instance.pending.len(),
