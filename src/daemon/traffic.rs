@@ -14,9 +14,9 @@ use super::follow::Followers;
 use super::log::{Log, Wanted};
 use super::news::News;
 use super::{clock, sync};
-use crate::base::Tick;
 use crate::base::counters::Counter;
 use crate::base::host::Host;
+use crate::base::{Protocol, Tick};
 use crate::dataplane::{Addresses, Handler, Received, SendReport, Source, Verdict, Waker};
 use crate::engine::{Instance, Meta, Outcome};
 use crate::model::settings::Settings;
@@ -65,6 +65,8 @@ pub(super) enum Origin {
     Here,
     /// The other gateways of the cluster, which need not be told.
     Cluster,
+    /// They as well, while they tell of all they have: it is [written](Traffic::write_down) later.
+    Transfer,
 }
 
 impl Slot {
@@ -178,11 +180,30 @@ impl Traffic {
         let settings = instance.settings();
         // Jool's nodes have clocks of their own, and know what they said themselves.
         self.tell(slot, settings, &changes, origin == Origin::Packets);
-        if settings.ss_enabled && origin != Origin::Cluster {
+        let theirs = matches!(origin, Origin::Cluster | Origin::Transfer);
+        if settings.ss_enabled && !theirs {
             self.cluster
                 .tell(slot.id, &changes, origin == Origin::Timers);
         }
+        if origin == Origin::Transfer {
+            let gone =
+                |c: &Change| matches!(c, Change::MappingGone { .. } | Change::SessionGone { .. });
+            changes.retain(gone);
+        }
         self.store.journal(slot.id, changes);
+    }
+
+    /// Has a portion of the sessions of one protocol written, from a position on; where to go on, if
+    /// there are more.
+    pub(super) fn write_down(&self, slot: &Slot, protocol: Protocol, at: usize) -> Option<usize> {
+        let mut instance = slot.lock();
+        // In order: what became of one of them before is not to be written after it.
+        self.publish(slot, &mut instance, Origin::Here);
+        let (nat64, end) = (instance.nat64()?, at + PORTION);
+        let more = end < nat64.table(protocol).session_positions();
+        self.store
+            .journal(slot.id, nat64.snapshot_at(protocol, at..end));
+        more.then_some(end)
     }
 
     /// Passes changes on to those who read along, if there are any.
@@ -257,7 +278,7 @@ impl Traffic {
     }
 
     /// Writes everything an instance has to disk.
-    fn save(&self, slot: &Slot) {
+    pub(super) fn save(&self, slot: &Slot) {
         let mut instance = slot.lock();
         self.publish(slot, &mut instance, Origin::Here);
         if let Some(nat64) = instance.sessions() {
@@ -486,6 +507,8 @@ fn source6(packet: &[u8]) -> Option<Ipv6Addr> {
     (packet.first()? >> 4 == 6).then(|| Ipv6Addr::from(*field))
 }
 
+/// Positions whose sessions are written while packets wait.
+const PORTION: usize = 1_024;
 const EXPIRE_PORTION: usize = 1_000;
 const EXPIRE_PORTIONS: usize = 50;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);

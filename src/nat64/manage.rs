@@ -2,6 +2,8 @@
 //! What operators and storage do to the tables: import and snapshot, pool4, static mappings,
 //! settings that changed.
 
+use std::ops::Range;
+
 use super::pool4::HOST_PORTS;
 use super::pool4::Pool4;
 use super::sessions::{length, lifetimes};
@@ -48,6 +50,21 @@ impl Nat64 {
             );
         }
         all
+    }
+
+    /// Like [`Nat64::snapshot`], of the sessions at some of their positions, each with its mapping.
+    pub fn snapshot_at(&self, protocol: Protocol, positions: Range<usize>) -> Vec<Change> {
+        let sessions = self.table(protocol).sessions_at(positions);
+        let both = sessions.flat_map(|(bib, session)| {
+            let mapping = Change::Mapping(Mapping {
+                protocol,
+                v6: bib.v6,
+                v4: bib.v4,
+                is_static: bib.is_static,
+            });
+            [mapping, Change::of(protocol, bib, session, News::LivesOn)]
+        });
+        both.collect()
     }
 
     /// Takes a mapping from a copy. False if it contradicts one that exists.

@@ -51,6 +51,13 @@ s.bind(('', int(sys.argv[1])))
 s.sendto(b'x', (sys.argv[2], 7001))" "$1" $N4
 }
 bib() { node "$1" bib display "--$2" --numeric --csv --no-headers; } # NODE PROTOCOL
+stored() { # NODE PORT: its mapping is in the database
+	$PYTHON -c "
+import sqlite3, sys
+db = sqlite3.connect('file:' + sys.argv[1] + '/state.db?mode=ro', uri=True)
+query = 'SELECT count(*) FROM bib JOIN session USING (instance, protocol, v4_addr, v4_port) WHERE v6_port = ?'
+sys.exit(db.execute(query, [sys.argv[2]]).fetchone()[0] == 0)" "$WORK/state-$1" "$2"
+}
 # Not `grep -q`: it would leave before all is written.
 has_udp() { bib "$1" udp | grep "2001:db8::8,$2," >/dev/null; } # NODE PORT
 lacks_udp() { ! has_udp "$1" "$2"; }
@@ -138,6 +145,7 @@ ip -n "$PREFIX-net" link set j-eth2 up
 must "it is when it has heard k" within 10 ready j
 check "it has the ping" within 5 same_sessions k j icmp
 check "it has what came meanwhile" within 5 has_udp j 5004
+check "and writes it down" within 10 stored j 5004
 check "and not what was deleted" lacks_udp j 5002
 check "nor what was deleted before" lacks_udp j 5001
 check "no address has two clients" nothing_shared j k

@@ -36,13 +36,13 @@ impl<'a> Held<'a> {
         let lock = |seat: &'a Seat| (seat.handle, &*seat.slot, seat.slot.lock());
         let mut held = Self(seats.iter().map(lock).collect());
         // What was not passed on before is not what the node is about to do.
-        held.publish(traffic, Origin::Here);
+        held.publish(traffic, |_| Origin::Here);
         held
     }
 
-    pub(super) fn publish(&mut self, traffic: &Traffic, origin: Origin) {
-        for (_, slot, instance) in &mut self.0 {
-            traffic.publish(slot, instance, origin);
+    pub(super) fn publish(&mut self, traffic: &Traffic, origin: impl Fn(Handle) -> Origin) {
+        for (handle, slot, instance) in &mut self.0 {
+            traffic.publish(slot, instance, origin(*handle));
         }
     }
 

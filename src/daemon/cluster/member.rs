@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The thread that owns the node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use super::digest::digest;
 use super::held::{Held, Seat, restrict};
 use super::view::{Orders, View, blank};
 use super::wire::Wire;
-use crate::base::Tick;
+use crate::base::{Protocol, Tick};
 use crate::daemon::clock;
 use crate::daemon::outlet::{Inlet, Next};
 use crate::daemon::portions::politely;
@@ -47,6 +47,9 @@ pub(super) struct Member {
     resumes: bool,
     /// Instances that could not be added, so that it is said once.
     refused: Vec<InstanceId>,
+    /// What came in a transfer and is to be written, and how far that is with the first of it.
+    unwritten: VecDeque<(Handle, Protocol)>,
+    written: usize,
 }
 
 type Datagram = (SocketAddr, Vec<u8>);
@@ -84,6 +87,8 @@ impl Member {
             answers: Vec::new(),
             resumes: false,
             refused: Vec::new(),
+            unwritten: VecDeque::new(),
+            written: 0,
         })
     }
 
@@ -103,6 +108,7 @@ impl Member {
             self.send();
             self.log();
             self.answer();
+            self.write_down();
         }
         // The others hear what happened up to now.
         while !self.step(&mut datagrams) {}
@@ -115,6 +121,35 @@ impl Member {
         self.traffic.resume();
         self.node.leave();
         self.send();
+        self.log();
+        for seat in self.seats.iter().filter(|seat| self.owes(seat)) {
+            self.traffic.save(&seat.slot);
+        }
+    }
+
+    /// Whether sessions of an instance came in a transfer that are not written yet.
+    fn owes(&self, seat: &Seat) -> bool {
+        let unwritten = self.unwritten.iter().any(|(h, ..)| *h == seat.handle);
+        let came = self.node.stats().applied > 0;
+        unwritten || came && !self.node.is_instance_ready(seat.handle)
+    }
+
+    /// Has what came in a transfer written, some at a time: during the transfer, the thread that writes
+    /// would take the time that the transfer needs.
+    fn write_down(&mut self) {
+        let Some((handle, protocol)) = self.unwritten.front() else {
+            return;
+        };
+        let seat = self.seats.iter().find(|seat| seat.handle == *handle);
+        let next = match seat {
+            Some(_) if self.traffic.store.backlog() > BACKLOG => return,
+            Some(seat) => politely(|| self.traffic.write_down(&seat.slot, *protocol, self.written)),
+            None => None,
+        };
+        if next.is_none() {
+            self.unwritten.pop_front();
+        }
+        self.written = next.unwrap_or(0);
     }
 
     /// Passes on what came of questions.
@@ -233,7 +268,11 @@ impl Member {
             self.asked.insert(query, (handle, question));
         }
         self.resumes |= held.reconsider();
-        held.publish(&self.traffic, Origin::Cluster);
+        let ready = |handle| self.node.is_instance_ready(handle);
+        held.publish(&self.traffic, |handle| match ready(handle) {
+            true => Origin::Cluster,
+            false => Origin::Transfer,
+        });
         done
     }
 
@@ -304,17 +343,18 @@ impl Member {
                 wanted.push((slot, digest(&settings, &pool4)));
             }
         }
-        let node = &mut self.node;
-        self.seats.retain(|seat| {
-            let stays = wanted.iter().any(|(slot, _)| slot.id == seat.slot.id);
-            if !stays {
-                restrict(&seat.slot, Share::WHOLE);
-                seat.slot.lock().set_asking(false);
-                node.remove_instance(seat.handle);
+        let stays = |seat: &mut Seat| wanted.iter().any(|(slot, _)| slot.id == seat.slot.id);
+        let mut seats = std::mem::take(&mut self.seats);
+        for seat in seats.extract_if(.., |seat| !stays(seat)) {
+            restrict(&seat.slot, Share::WHOLE);
+            seat.slot.lock().set_asking(false);
+            if self.owes(&seat) {
+                self.traffic.save(&seat.slot);
             }
-            stays
-        });
-        let seats = &self.seats;
+            self.node.remove_instance(seat.handle);
+        }
+        self.seats = seats;
+        let (node, seats) = (&mut self.node, &self.seats);
         self.asked
             .retain(|_, (handle, _)| seats.iter().any(|seat| seat.handle == *handle));
         self.refused
@@ -373,6 +413,10 @@ impl Member {
                     "the configuration is that of the other gateway again"
                 ),
                 Event::Ready { instance, alone } => {
+                    if self.node.stats().applied > 0 {
+                        let all = Protocol::ALL.map(|protocol| (instance, protocol));
+                        self.unwritten.extend(all);
+                    }
                     let seat = self.seats.iter().find(|seat| seat.handle == instance);
                     let instance = seat.map(|seat| seat.slot.name.as_str());
                     tracing::info!(instance, alone, "has all sessions of the cluster");
@@ -478,6 +522,9 @@ const DATAGRAM: usize = 2_048;
 
 /// Datagrams that are worked on while packets wait.
 const BURST: usize = 32;
+
+/// Changes that wait for the disk, at which no more of what came in a transfer is added to them.
+const BACKLOG: u64 = 10_000;
 
 /// Changes that are worked on while packets wait.
 const PORTION: usize = 1_024;

@@ -271,6 +271,19 @@ impl Copy {
             prop_assert!(ours.deadline.0.abs_diff(theirs.deadline.0) < REPORT_AFTER);
             prop_assert!(self.mappings.contains_key(&(key.0, key.1)));
         }
+        let mut portions = BTreeMap::new();
+        for protocol in Protocol::ALL {
+            for at in (0..nat64.table(protocol).session_positions()).step_by(3) {
+                for both in nat64.snapshot_at(protocol, at..at + 3).chunks(2) {
+                    let [Change::Mapping(m), Change::Session { session: s, .. }] = both else {
+                        panic!("{both:?}");
+                    };
+                    prop_assert_eq!(Some(m), other.mappings.get(&(protocol, s.v4)));
+                    portions.insert((protocol, s.v4, s.remote), *s);
+                }
+            }
+        }
+        prop_assert_eq!(&portions, &other.sessions);
         for protocol in Protocol::ALL {
             let clients: BTreeSet<_> = nat64.table(protocol).bibs().map(|b| b.v6).collect();
             prop_assert_eq!(clients.len(), nat64.table(protocol).bib_count());
