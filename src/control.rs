@@ -5,17 +5,20 @@
 //! it is also what makes a daemon the only one there. Reads requests, asks the [`Service`], writes
 //! replies; knows nothing of what they mean, except who may ask.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net as unix;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::model::control::{Command, Failure, REQUEST_MAX, Reply, Request, SOCKET, VERSION};
 
@@ -67,9 +70,7 @@ pub fn holder() -> Option<i32> {
 /// The listener cannot be used at all.
 pub async fn serve(listener: unix::UnixListener, service: Arc<dyn Service>) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let admins = group_id(ADMIN_GROUP);
-    let admin_seats = Arc::new(Semaphore::new(CONNECTIONS));
-    let guest_seats = Arc::new(Semaphore::new(GUESTS));
+    let mut hall = Hall::new();
     let mut talks = JoinSet::new();
     loop {
         while talks.try_join_next().is_some() {}
@@ -81,20 +82,22 @@ pub async fn serve(listener: unix::UnixListener, service: Arc<dyn Service>) -> i
                 continue;
             }
         };
-        let admin = is_admin(&stream, admins);
-        let seats = Arc::clone(if admin { &admin_seats } else { &guest_seats });
+        let guest = hall.admit(&stream);
         let service = Arc::clone(&service);
         talks.spawn(async move {
-            let result = if admin {
-                let _seat = seats.acquire_owned().await;
-                converse(stream, service, true).await
-            } else if let Ok(_seat) = seats.try_acquire_owned() {
-                let talk = converse(stream, service, false);
-                tokio::time::timeout(GUEST_TIME, talk)
-                    .await
-                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            } else {
-                turn_away(stream).await
+            let result = match guest {
+                Guest::Admin(seats, large) => {
+                    let _seat = seats.acquire_owned().await;
+                    converse(stream, service, &Rights::Admin(large)).await
+                }
+                Guest::Other(_seats, pace) => {
+                    let rights = Rights::Other(pace);
+                    let talk = converse(stream, service, &rights);
+                    tokio::time::timeout(GUEST_TIME, talk)
+                        .await
+                        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                }
+                Guest::TooMany => turn_away(stream).await,
             };
             if let Err(error) = result {
                 tracing::debug!(%error, "a control connection broke");
@@ -103,17 +106,112 @@ pub async fn serve(listener: unix::UnixListener, service: Arc<dyn Service>) -> i
     }
 }
 
-/// Whether root or a member of the group is at the other end.
-fn is_admin(stream: &UnixStream, admins: Option<u32>) -> bool {
-    stream.peer_cred().is_ok_and(|peer| {
-        peer.uid() == 0
-            || admins
-                .is_some_and(|gid| peer.gid() == gid || peer_groups(stream.as_fd()).contains(&gid))
-    })
+/// Who may come in, and how many at a time.
+struct Hall {
+    admins: Option<u32>,
+    root_seats: Arc<Semaphore>,
+    admin_seats: Arc<Semaphore>,
+    guest_seats: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+    /// Those without rights who were here a moment ago, by user number.
+    users: HashMap<u32, User>,
+}
+
+struct User {
+    seats: Arc<Semaphore>,
+    pace: Arc<Pace>,
+}
+
+/// What somebody who connected gets.
+enum Guest {
+    /// A seat to wait for, and leave to send large requests.
+    Admin(Arc<Semaphore>, Arc<Semaphore>),
+    /// Two seats: one of all that others have, one of those of this user.
+    Other([OwnedSemaphorePermit; 2], Arc<Pace>),
+    TooMany,
+}
+
+/// What somebody may ask for.
+enum Rights {
+    /// Anything; large requests as far as there is leave.
+    Admin(Arc<Semaphore>),
+    /// What harms nobody, at a pace.
+    Other(Arc<Pace>),
+}
+
+impl Hall {
+    fn new() -> Self {
+        Self {
+            admins: group_id(ADMIN_GROUP),
+            root_seats: Arc::new(Semaphore::new(CONNECTIONS)),
+            admin_seats: Arc::new(Semaphore::new(CONNECTIONS)),
+            guest_seats: Arc::new(Semaphore::new(GUESTS)),
+            large: Arc::new(Semaphore::new(LARGE)),
+            users: HashMap::new(),
+        }
+    }
+
+    fn admit(&mut self, stream: &UnixStream) -> Guest {
+        // Whoever cannot be asked has no rights, and is one user with all of that kind.
+        let peer = stream.peer_cred().map(|peer| (peer.uid(), peer.gid()));
+        let (user, group) = peer.unwrap_or((u32::MAX, u32::MAX));
+        let is_admin = |gid| group == gid || peer_groups(stream.as_fd()).contains(&gid);
+        if user == 0 {
+            Guest::Admin(Arc::clone(&self.root_seats), Arc::clone(&self.large))
+        } else if self.admins.is_some_and(is_admin) {
+            Guest::Admin(Arc::clone(&self.admin_seats), Arc::clone(&self.large))
+        } else {
+            self.admit_other(user)
+        }
+    }
+
+    fn admit_other(&mut self, user: u32) -> Guest {
+        let Ok(seat) = Arc::clone(&self.guest_seats).try_acquire_owned() else {
+            return Guest::TooMany;
+        };
+        let now = Instant::now();
+        self.users.retain(|_, user| !user.is_forgotten(now));
+        if self.users.len() >= USERS && !self.users.contains_key(&user) {
+            return Guest::TooMany;
+        }
+        let user = self.users.entry(user).or_insert_with(|| User {
+            seats: Arc::new(Semaphore::new(SEATS_OF_USER)),
+            pace: Arc::new(Pace(Mutex::new(now))),
+        });
+        match Arc::clone(&user.seats).try_acquire_owned() {
+            Ok(own) => Guest::Other([seat, own], Arc::clone(&user.pace)),
+            Err(_) => Guest::TooMany,
+        }
+    }
+}
+
+impl User {
+    /// Whether one who comes for the first time would be treated alike.
+    fn is_forgotten(&self, now: Instant) -> bool {
+        self.seats.available_permits() == SEATS_OF_USER && self.pace.lock().le(&now)
+    }
+}
+
+/// When the requests of a user up to now would have been over, had they come at [`REQUEST_EVERY`].
+struct Pace(Mutex<Instant>);
+
+impl Pace {
+    /// How long the next request has to wait.
+    fn wait(&self, now: Instant) -> Duration {
+        let mut over = self.lock();
+        *over = now.max(*over) + REQUEST_EVERY;
+        over.saturating_duration_since(now + REQUEST_EVERY * AT_ONCE)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 async fn turn_away(mut stream: UnixStream) -> io::Result<()> {
-    let message = format!("{GUESTS} users without rights are served already; try again later");
+    let message = format!(
+        "no more than {SEATS_OF_USER} commands of a user without rights are served at a time, and {GUESTS} of all such users; try again later"
+    );
     let failure = Failure {
         code: EAGAIN,
         message,
@@ -121,23 +219,35 @@ async fn turn_away(mut stream: UnixStream) -> io::Result<()> {
     stream.write_all(&encode(&Reply::Error(failure))).await
 }
 
-async fn converse(stream: UnixStream, service: Arc<dyn Service>, admin: bool) -> io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    service: Arc<dyn Service>,
+    rights: &Rights,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
-    let limit = if admin {
-        REQUEST_MAX
-    } else {
-        GUEST_REQUEST_MAX
-    };
+    let admin = matches!(rights, Rights::Admin(_));
     loop {
         let mut line = Vec::new();
-        // One more, for the end of the line.
-        let mut limited = (&mut read).take(limit as u64 + 1);
-        let length = limited.read_until(b'\n', &mut line).await?;
-        if length == 0 {
+        let mut whole = read_line(&mut read, &mut line, SMALL).await?;
+        if line.is_empty() {
             return Ok(());
         }
-        if length > limit && line.last() != Some(&b'\n') {
+        let mut limit = SMALL;
+        // Held until the request is carried out, for so long its memory is in use.
+        let mut _leave = None;
+        match rights {
+            Rights::Other(pace) => tokio::time::sleep(pace.wait(Instant::now())).await,
+            Rights::Admin(large) if !whole => {
+                _leave = Arc::clone(large).acquire_owned().await.ok();
+                limit = REQUEST_MAX;
+                let rest = read_line(&mut read, &mut line, limit);
+                let rest = tokio::time::timeout(LARGE_TIME, rest).await;
+                whole = rest.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+            }
+            Rights::Admin(_) => {}
+        }
+        if !whole {
             let message = format!(
                 "the request is longer than {limit} bytes; split it, or ask for less at a time"
             );
@@ -164,6 +274,18 @@ async fn converse(stream: UnixStream, service: Arc<dyn Service>, admin: bool) ->
         }
         work.await?;
     }
+}
+
+/// Reads on until `line` is at its end, or is longer than `limit` bytes without it: false then.
+async fn read_line(
+    read: &mut BufReader<OwnedReadHalf>,
+    line: &mut Vec<u8>,
+    limit: usize,
+) -> io::Result<bool> {
+    // One more, for the end of the line.
+    let room = (limit + 1).saturating_sub(line.len());
+    read.take(room as u64).read_until(b'\n', line).await?;
+    Ok(line.len() <= limit || line.last() == Some(&b'\n'))
 }
 
 fn understand(line: &[u8], admin: bool) -> Result<Request, Failure> {
@@ -238,18 +360,36 @@ fn peer_groups(socket: BorrowedFd<'_>) -> Vec<u32> {
 /// Members may do what root may.
 const ADMIN_GROUP: &str = "tylo";
 
-/// How many commands of administrators are served at a time; more wait.
+/// How many commands of root are served at a time, and how many of the group; more wait.
 const CONNECTIONS: usize = 64;
 
 /// How many others are served at a time, so that they cannot keep administrators waiting; more
 /// are turned away.
 const GUESTS: usize = 16;
 
+/// How many of these may be of one user, so that none keeps the others from their statistics.
+const SEATS_OF_USER: usize = 4;
+
+/// How many users are told apart; a user may have numbers in reserve (subuid).
+const USERS: usize = 256;
+
 /// How long one of them may stay.
 const GUEST_TIME: Duration = Duration::from_secs(10);
 
-/// The longest request of one of them, in bytes; what they may ask for is short.
-const GUEST_REQUEST_MAX: usize = 64 << 10;
+/// In the long run, a user without rights is answered this often; requests that come sooner wait.
+const REQUEST_EVERY: Duration = Duration::from_millis(50);
+
+/// How many requests such a user may send at once, all the same.
+const AT_ONCE: u32 = 40;
+
+/// The longest request that takes no leave, in bytes; others have no longer one.
+const SMALL: usize = 64 << 10;
+
+/// How many larger requests there may be at a time, each of up to [`REQUEST_MAX`] bytes; more wait.
+const LARGE: usize = 2;
+
+/// How long a larger request may take to arrive.
+const LARGE_TIME: Duration = Duration::from_secs(60);
 
 /// How many replies may wait for a slow reader.
 const REPLIES: usize = 4;
@@ -278,12 +418,18 @@ mod tests {
     /// What is answered to whoever sends `bytes` and then ends.
     fn answers(admin: bool, bytes: &[u8]) -> Vec<Reply> {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
+            .enable_all()
             .build()
             .unwrap();
         let text = runtime.block_on(async {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
-            let talk = tokio::spawn(converse(theirs, Arc::new(Willing), admin));
+            let rights = if admin {
+                Rights::Admin(Arc::new(Semaphore::new(LARGE)))
+            } else {
+                Rights::Other(Arc::new(Pace(Mutex::new(Instant::now()))))
+            };
+            let talk =
+                tokio::spawn(async move { converse(theirs, Arc::new(Willing), &rights).await });
             let mut text = Vec::new();
             let (mut read, mut write) = ours.split();
             let send = async {
@@ -355,10 +501,47 @@ mod tests {
         assert_eq!(code(&answers(false, &request(replace(1)))), EPERM);
         assert_eq!(code(&answers(false, &request(replace(9_000)))), EMSGSIZE);
         let mut longest = request(Command::Health);
-        longest.splice(0..0, vec![b' '; GUEST_REQUEST_MAX + 1 - longest.len()]);
+        longest.splice(0..0, vec![b' '; SMALL + 1 - longest.len()]);
         assert_eq!(answers(false, &longest), [Reply::Done]);
         longest.insert(0, b' ');
         assert_eq!(code(&answers(false, &longest)), EMSGSIZE);
+    }
+
+    #[test]
+    fn others_keep_to_a_pace() {
+        let begin = Instant::now();
+        let pace = Pace(Mutex::new(begin));
+        for _ in 0..AT_ONCE {
+            assert_eq!(pace.wait(begin), Duration::ZERO);
+        }
+        assert_eq!(pace.wait(begin), REQUEST_EVERY);
+        assert_eq!(pace.wait(begin), REQUEST_EVERY * 2);
+        let later = begin + REQUEST_EVERY * 7;
+        for _ in 0..5 {
+            assert_eq!(pace.wait(later), Duration::ZERO);
+        }
+        assert_eq!(pace.wait(later), REQUEST_EVERY);
+    }
+
+    #[test]
+    fn a_user_leaves_seats_to_others_and_is_forgotten() {
+        let mut hall = Hall::new();
+        let mut sit = |user| match hall.admit_other(user) {
+            Guest::Other(seats, pace) => Some((seats, pace)),
+            Guest::Admin(..) | Guest::TooMany => None,
+        };
+        let greedy: Vec<_> = (0..GUESTS).map_while(|_| sit(1000)).collect();
+        assert_eq!(greedy.len(), SEATS_OF_USER);
+        let more: Vec<_> = (2000..).map_while(&mut sit).collect();
+        assert_eq!(more.len(), GUESTS - SEATS_OF_USER);
+        drop(greedy);
+        let (seats, pace) = sit(1000).unwrap();
+        assert!(pace.wait(Instant::now() + REQUEST_EVERY).is_zero());
+        drop((seats, pace, more));
+        // This one has asked for something; the others have not.
+        assert!(sit(3000).is_some());
+        let known: Vec<_> = hall.users.into_keys().collect();
+        assert!(known.contains(&1000) && !known.contains(&2000), "{known:?}");
     }
 
     /// The command that was just installed has the daemon of the former version replaced.
