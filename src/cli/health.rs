@@ -124,8 +124,13 @@ fn summary(health: &Health) -> String {
         let (backlog, lost) = (health.journal_backlog, health.journal_lost);
         format!("{backlog} changes not on disk yet, {lost} lost")
     };
+    let open = match (health.sandbox.capabilities, health.sandbox.system_calls) {
+        (true, true) => "",
+        (true, false) => ", no filter of system calls",
+        (false, _) => ", no sandbox",
+    };
     format!(
-        "{state}, {sessions} sessions, {storage} (tylod {}, {} rules)",
+        "{state}, {sessions} sessions, {storage} (tylod {}, {} rules{open})",
         health.version, health.queue_expression
     )
 }
@@ -144,7 +149,7 @@ mod tests {
     use super::*;
     use crate::model::Framework;
     use crate::model::cluster::{ClusterHealth, Reach, ReplicaHealth, Stats};
-    use crate::model::control::{InstanceHealth, Takeover};
+    use crate::model::control::{InstanceHealth, Sandbox, Takeover};
 
     fn sick() -> Health {
         Health {
@@ -155,6 +160,10 @@ mod tests {
             instances: Vec::new(),
             ephemeral: false,
             takeover: Takeover::default(),
+            sandbox: Sandbox {
+                capabilities: true,
+                system_calls: true,
+            },
             cluster: None,
             journal_backlog: 2,
             journal_lost: 3,
@@ -180,6 +189,11 @@ mod tests {
             line.contains(", 0 sessions, nothing is stored (--ephemeral) ("),
             "{line}"
         );
+        let mut open = idle;
+        open.sandbox.system_calls = false;
+        assert!(summary(&open).ends_with("native rules, no filter of system calls)"));
+        open.sandbox.capabilities = false;
+        assert!(summary(&open).ends_with("native rules, no sandbox)"));
     }
 
     #[test]

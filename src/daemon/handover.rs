@@ -26,6 +26,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use sd_notify::NotifyState;
 
+use super::sandbox;
 use crate::base::Tick;
 use crate::dataplane::{self, Inherited};
 use crate::model::control::Takeover;
@@ -45,13 +46,18 @@ pub(super) struct Legacy {
     /// Since when packets wait, by the clock of [`dataplane::monotonic`].
     pub(super) since: Option<Tick>,
     pub(super) takeover: Takeover,
+    /// Whether the predecessor gave up [system calls](sandbox), which lasts.
+    pub(super) filtered: bool,
 }
 
 impl Legacy {
     /// What the program that was here before has left, if there was one.
     pub(super) fn from_environment() -> anyhow::Result<Self> {
         if let Some(text) = std::env::var_os(VARIABLE) {
-            let mut legacy = Self::default();
+            let mut legacy = Self {
+                filtered: std::env::var_os(FILTERED).is_some(),
+                ..Self::default()
+            };
             legacy
                 .read(&text.to_string_lossy(), &mut HashSet::new())
                 .with_context(|| {
@@ -190,6 +196,7 @@ impl Legacy {
             mode: self.mode,
             since: self.since,
             takeover: self.takeover.clone(),
+            filtered: self.filtered,
             ..Self::default()
         };
         let (mut text, named) = self.into_parts();
@@ -200,11 +207,15 @@ impl Legacy {
             }
         }
         let mut arguments = std::env::args_os();
-        let error = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg0(arguments.next().unwrap_or_else(|| OsString::from("tylod")))
             .args(arguments)
-            .env(VARIABLE, text)
-            .exec();
+            .env(VARIABLE, text);
+        if back.filtered {
+            command.env(FILTERED, "1");
+        }
+        let error = command.exec();
         survive_broken_pipes();
         let program = program.display();
         tracing::error!(%error, %program, "cannot become this program; going on");
@@ -237,8 +248,8 @@ fn survive_broken_pipes() {
 /// The program that this one was started from, as it is now: a package may have replaced it.
 ///
 /// # Errors
-/// There is none there, or it cannot take over from this one.
-pub(super) fn successor() -> anyhow::Result<PathBuf> {
+/// There is none there, or it cannot take over from this one, which may have given up system calls.
+pub(super) fn successor(filtered: bool) -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe().context("cannot tell where this program is")?;
     // What the kernel adds when the file was replaced.
     let path = match path
@@ -270,8 +281,9 @@ pub(super) fn successor() -> anyhow::Result<PathBuf> {
         .wait_with_output()
         .with_context(|| format!("cannot listen to {}", path.display()))?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let mut numbers = said.split_whitespace().map(str::parse::<usize>);
-    let (Some(Ok(format)), Some(Ok(schema))) = (numbers.next(), numbers.next()) else {
+    let mut words = said.split_whitespace();
+    let mut number = || words.next().and_then(|word| word.parse::<usize>().ok());
+    let (Some(format), Some(schema)) = (number(), number()) else {
         let complaint = String::from_utf8_lossy(&output.stderr);
         let complaint = complaint.lines().next().unwrap_or("it says nothing").trim();
         bail!(
@@ -292,12 +304,19 @@ pub(super) fn successor() -> anyhow::Result<PathBuf> {
             store::SCHEMA
         );
     }
+    // Programs that do not say so came before there was such a list.
+    if filtered && words.next().is_some_and(|needs| !sandbox::suffices(needs)) {
+        bail!(
+            "{} needs system calls that this version has given up; restart the daemon instead",
+            path.display()
+        );
+    }
     Ok(path)
 }
 
 /// What a program that is asked whether it could take over answers.
 pub(super) fn preflight() -> String {
-    format!("{FORMAT} {}", store::SCHEMA)
+    format!("{FORMAT} {} {}", store::SCHEMA, sandbox::needs())
 }
 
 /// A descriptor that was inherited by number, each of which is taken once.
@@ -325,6 +344,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Names and numbers of what is handed over.
 const VARIABLE: &str = "TYLO_HANDOVER";
+
+/// There if system calls were given up.
+const FILTERED: &str = "TYLO_FILTERED";
 
 /// The name of what is written down for the program that the service manager starts next.
 const NOTES: &str = "notes";
@@ -391,7 +413,9 @@ mod tests {
     #[test]
     fn this_program_could_follow_itself() {
         let said = preflight();
-        let numbers: Vec<usize> = said.split(' ').map(|n| n.parse().unwrap()).collect();
+        let words: Vec<_> = said.split(' ').collect();
+        let numbers: Vec<usize> = words[..2].iter().map(|n| n.parse().unwrap()).collect();
         assert_eq!(numbers, [FORMAT, store::SCHEMA]);
+        assert!(sandbox::suffices(words[2]));
     }
 }

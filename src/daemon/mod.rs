@@ -46,6 +46,7 @@ mod memory;
 mod news;
 mod outlet;
 mod portions;
+mod sandbox;
 mod service;
 mod sync;
 mod traffic;
@@ -91,6 +92,10 @@ struct Options {
     /// Leave rules and TUN device in place on a clean stop, so that nothing leaks untranslated
     #[arg(long)]
     keep_rules: bool,
+
+    /// Keep all capabilities and system calls, to look for errors with
+    #[arg(long)]
+    no_sandbox: bool,
 
     /// Says whether these options are fine and what it could take over, and ends
     #[arg(long, hide = true)]
@@ -139,7 +144,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    check_capabilities()?;
+    sandbox::check_capabilities()?;
+    if !options.no_sandbox {
+        sandbox::drop_capabilities().context("cannot give up capabilities")?;
+    }
     memory::keep_large_blocks_apart();
     let mut legacy = Legacy::from_environment()?;
     loop {
@@ -256,6 +264,7 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         .and_then(|()| Ok(gateway.install()?));
     gateway.dataplane.settle();
     gateway.takeover = legacy.over();
+    gateway.sandbox = sandbox::enter(!options.no_sandbox, legacy.filtered);
     let gateway = Arc::new(gateway);
     if let Err(error) = started {
         // Rules that a killed daemon left behind keep packets from leaking; they stay as found.
@@ -317,6 +326,7 @@ fn give_way(gateway: &Gateway, listener: UnixListener) -> anyhow::Result<Legacy>
         control: Some(listener),
         ruleset: gateway.ruleset(),
         mode: Some(gateway.mode),
+        filtered: gateway.sandbox.system_calls,
         ..Legacy::default()
     };
     legacy.begin(&gateway.takeover);
@@ -489,22 +499,6 @@ fn watch(
             }
         })?;
     Ok(receiver)
-}
-
-/// Fails early and in plain words where the kernel would say "operation not permitted" later.
-fn check_capabilities() -> anyhow::Result<()> {
-    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc")?;
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(u64::MAX);
-    for (bit, name) in [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")] {
-        if effective & (1 << bit) == 0 {
-            bail!("{name} is needed for rules, queues and the TUN device; run as root (try sudo)");
-        }
-    }
-    Ok(())
 }
 
 fn clock() -> Clock {

@@ -194,6 +194,7 @@ impl Gateway {
             instances,
             ephemeral: self.traffic.store.is_ephemeral(),
             takeover: self.takeover.clone(),
+            sandbox: self.sandbox,
             cluster: self.cluster.health().map(Box::new),
             journal_backlog: self.traffic.store.backlog(),
             journal_lost: self.traffic.store.lost(),

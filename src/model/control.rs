@@ -361,6 +361,8 @@ pub struct Health {
     /// How this program came to run.
     #[serde(default)]
     pub takeover: Takeover,
+    #[serde(default)]
+    pub sandbox: Sandbox,
     /// There while the gateway is a node of a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Box<ClusterHealth>>,
@@ -368,6 +370,15 @@ pub struct Health {
     pub journal_backlog: u64,
     /// Changes that were not journalled because the backlog was full, or storage failed.
     pub journal_lost: u64,
+}
+
+/// What the daemon has given up, so that somebody who gets hold of it has little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// All capabilities but those that translation needs.
+    pub capabilities: bool,
+    /// All system calls but those that the program makes.
+    pub system_calls: bool,
 }
 
 /// How a program followed another one without a packet lost.

@@ -12,7 +12,7 @@ use crate::base::prefix::{Pool6, Prefix6};
 use crate::dataplane::{self, Dataplane};
 use crate::engine::Instance;
 use crate::map::Siit;
-use crate::model::control::{Failure, Takeover};
+use crate::model::control::{Failure, Sandbox, Takeover};
 use crate::model::settings::{Settings, Value};
 use crate::model::{Flavour, Framework, INSTANCE_NAME_MAX};
 use crate::nat64::Nat64;
@@ -44,6 +44,7 @@ pub(super) struct Gateway {
     /// What rules a predecessor left.
     pub(super) found: Mutex<Option<u64>>,
     pub(super) takeover: Takeover,
+    pub(super) sandbox: Sandbox,
     pub(super) cluster: Cluster,
     /// Tells the main loop to give way to a successor.
     succession: tokio::sync::mpsc::Sender<PathBuf>,
@@ -80,6 +81,7 @@ impl Gateway {
             installed: Mutex::default(),
             found: Mutex::default(),
             takeover: Takeover::default(),
+            sandbox: Sandbox::default(),
             succession,
             next: Mutex::new(next.unwrap_or(0).saturating_add(1)),
         })
@@ -105,7 +107,7 @@ impl Gateway {
                 )
             })?;
         }
-        let program = handover::successor()
+        let program = handover::successor(self.sandbox.system_calls)
             .map_err(|error| failure(libc::ENOEXEC, format!("nothing changed: {error:#}")))?;
         self.succession.try_send(program).map_err(|_| {
             failure(
