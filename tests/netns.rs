@@ -45,6 +45,7 @@ scripts! {
     n34_upgrade_trouble: "34-upgrade-trouble.sh", 200;
     n35_failed_start: "35-failed-start.sh", 120;
     n36_privileges: "36-privileges.sh", 120;
+    n37_watchdog: "37-watchdog.sh", 180;
     n40_left_to_kernel: "40-left-to-kernel.sh", 120;
     n41_who: "41-who.sh", 120;
     n45_firewall_reload: "45-firewall-reload.sh", 120;

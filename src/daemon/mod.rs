@@ -32,6 +32,7 @@ use self::gateway::{Gateway, Ruling};
 use self::handover::Legacy;
 use self::log::Log;
 use self::traffic::Traffic;
+use self::watchdog::Watchdog;
 use crate::control;
 use crate::dataplane::{self, Addresses, Dataplane, NetworkWatch};
 use crate::ruleset;
@@ -50,6 +51,7 @@ mod sandbox;
 mod service;
 mod sync;
 mod traffic;
+mod watchdog;
 
 /// NAT64, SIIT and MAP-T gateway: translates between IPv6 and IPv4.
 ///
@@ -413,6 +415,7 @@ fn serve(
         // Addresses may have changed since they were asked for.
         gateway.guard_network();
         let mut mended = None;
+        let mut watchdog = Watchdog::from_environment();
         let state_dir = (!options.ephemeral).then(|| options.state_dir.display());
         let takeover = &gateway.takeover;
         if takeover.count > 0 {
@@ -429,6 +432,7 @@ fn serve(
             workers = options.workers,
             "ready"
         );
+        let dataplane = &gateway.dataplane;
         // Harmless where no service manager listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loop {
@@ -444,21 +448,25 @@ fn serve(
                 }
                 Some(()) = rules_changed.recv() => {
                     let gateway = Arc::clone(gateway);
-                    tokio::task::spawn_blocking(move || gateway.guard_rules()).await?;
+                    let guard = tokio::task::spawn_blocking(move || gateway.guard_rules());
+                    watchdog.patiently(guard, dataplane).await?;
                 }
                 Some(()) = network_changed.recv() => {
                     let gateway = Arc::clone(gateway);
-                    tokio::task::spawn_blocking(move || gateway.guard_network()).await?;
+                    let guard = tokio::task::spawn_blocking(move || gateway.guard_network());
+                    watchdog.patiently(guard, dataplane).await?;
                 }
+                () = watchdog.tick() => watchdog.report(dataplane),
                 _ = chores.tick() => {
-                    if let Some(what) = gateway.dataplane.failed() {
+                    if let Some(what) = dataplane.failed() {
                         bail!("translation stopped: {what}");
                     }
                     // A snapshot holds up the packets for a moment, and a disk that failed may fail
                     // again.
                     if mended.is_none_or(|at: Instant| at.elapsed() >= MEND_AGAIN) {
                         let traffic = Arc::clone(&gateway.traffic);
-                        let any = tokio::task::spawn_blocking(move || traffic.mend()).await?;
+                        let mend = tokio::task::spawn_blocking(move || traffic.mend());
+                        let any = watchdog.patiently(mend, dataplane).await?;
                         mended = any.then(Instant::now);
                     }
                 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use self::pulse::Pulse;
 use self::queue::{Faults, Queue};
 use self::tun::Tun;
 use self::worker::{Command, Worker};
@@ -27,6 +28,7 @@ mod inherit;
 mod message;
 mod mtu;
 mod netlink;
+mod pulse;
 mod queue;
 mod reinject;
 mod routes;
@@ -178,6 +180,7 @@ pub struct Dataplane {
 struct Hand {
     commands: Sender<Command>,
     wake: OwnedFd,
+    pulse: Arc<Pulse>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -244,7 +247,7 @@ impl Dataplane {
                 .try_clone()
                 .map_err(Error::system("duplicate an event"))?;
             let worker = Worker::new(Arc::clone(handler), index == 0, tun, theirs, receiver)?;
-            let failure = Arc::clone(&self.failure);
+            let (pulse, failure) = (Arc::clone(&worker.pulse), Arc::clone(&self.failure));
             let thread = thread::Builder::new()
                 .name(format!("tylo-worker-{index}"))
                 .spawn(move || run(index, worker, &failure))
@@ -252,6 +255,7 @@ impl Dataplane {
             self.workers.push(Hand {
                 commands,
                 wake,
+                pulse,
                 thread: Mutex::new(Some(thread)),
             });
         }

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::icmp;
 use super::message::Queued;
 use super::mtu::Mtus;
+use super::pulse::Pulse;
 use super::queue::{Queue, STRIDE};
 use super::reinject::Reinjector;
 use super::tun::{self, Tun};
@@ -57,6 +58,7 @@ pub(super) struct Worker {
     buffer: Vec<u8>,
     out: Output,
     next_tick: Tick,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// The loop goes on, or was told to stop.
@@ -97,6 +99,7 @@ impl Worker {
             buffer: vec![0; BURST * STRIDE],
             out: Output::new(),
             next_tick: now,
+            pulse: Arc::new(Pulse::new(now)),
         })
     }
 
@@ -105,6 +108,7 @@ impl Worker {
         let mut events = Vec::with_capacity(16);
         loop {
             let now = monotonic();
+            self.pulse.beat(now);
             if self.leads && now >= self.next_tick {
                 self.tick(now)?;
             }

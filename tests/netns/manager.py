@@ -6,6 +6,9 @@ manager.py DIRECTORY COMMAND...    starts COMMAND, again after each SIGHUP, for 
 
 A line in DIRECTORY/ready for every time that the program said it was ready, with the number of
 descriptors that it was started with.
+
+With WATCHDOG=SECONDS in the environment, as with WatchdogSec=: a line in DIRECTORY/alive for every
+time that the program said it was alive. When it is silent for longer, it is aborted and started again.
 """
 import array
 import fcntl
@@ -13,12 +16,15 @@ import os
 import signal
 import socket
 import sys
+import time
 
 directory, *command = sys.argv[1:]
 path = os.path.join(directory, "notify")
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 notify.bind(path)
 again, over = False, False
+limit = float(os.environ.pop("WATCHDOG", "inf"))
+alive = float("inf")
 
 
 def restart(*_):
@@ -40,6 +46,9 @@ def start(kept):
     for number, fd in enumerate(moved, 3):
         os.dup2(fd, number, inheritable=True)
     os.environ["NOTIFY_SOCKET"] = path
+    if limit != float("inf"):
+        os.environ["WATCHDOG_USEC"] = str(int(limit * 1e6))
+        os.environ["WATCHDOG_PID"] = str(os.getpid())
     if kept:
         os.environ["LISTEN_PID"] = str(os.getpid())
         os.environ["LISTEN_FDS"] = str(len(kept))
@@ -49,6 +58,7 @@ def start(kept):
 
 def hear(kept, given):
     """One message, if there is one."""
+    global alive
     try:
         text, control, _, _ = notify.recvmsg(4096, 4096)
     except TimeoutError:
@@ -63,7 +73,12 @@ def hear(kept, given):
         for item in [item for item in kept if item[0] == words["FDNAME"]]:
             os.close(item[1])
             kept.remove(item)
+    if words.get("WATCHDOG") == "1":
+        alive = time.monotonic()
+        with open(os.path.join(directory, "alive"), "a") as file:
+            print(alive, file=file)
     if words.get("READY") == "1":
+        alive = time.monotonic()
         with open(os.path.join(directory, "ready"), "a") as ready:
             print(given, file=ready)
 
@@ -74,12 +89,13 @@ notify.settimeout(0.02)
 kept = []
 while not over:
     # What it was given stays here until it says otherwise.
-    pid, given, again = start(kept), len(kept), False
-    while not again and not over:
+    pid, given, again, silent, alive = start(kept), len(kept), False, False, float("inf")
+    while not again and not over and not silent:
         hear(kept, given)
         if os.waitpid(pid, os.WNOHANG)[0]:
             sys.exit("the program ended by itself")
-    os.kill(pid, signal.SIGTERM)
+        silent = time.monotonic() - alive > limit
+    os.kill(pid, signal.SIGABRT if silent else signal.SIGTERM)
     while not os.waitpid(pid, os.WNOHANG)[0]:
         hear(kept, given)
     notify.settimeout(0)
