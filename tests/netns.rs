@@ -75,6 +75,9 @@ scripts! {
     n80_bad_input: "80-bad-input.sh", 240;
     n85_restart_config: "85-restart-config.sh", 120;
     n87_stateless_config: "87-stateless-config.sh", 180;
+    // The first time, a plain Debian is fetched.
+    n88_package: "88-package.sh", 400;
+    n89_container: "89-container.sh", 120;
     // In a virtual machine with an emulated processor.
     n90_native_in_guest: "90-native.sh", 400;
     n92_siit_native_in_guest: "92-siit-native.sh", 400;
