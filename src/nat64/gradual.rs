@@ -112,6 +112,10 @@ impl<T> Gradual<T> {
         }
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.now.iter().chain(self.before.iter())
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.now.is_empty() && self.before.is_empty()

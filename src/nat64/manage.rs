@@ -117,6 +117,10 @@ impl Nat64 {
     /// it has no place for.
     pub fn set_pool4(&mut self, pool4: Pool4, purge: &[Protocol]) {
         self.pool4 = pool4;
+        for protocol in Protocol::ALL {
+            let blocks = self.pool4.blocks().filter(|(p, _)| *p == protocol);
+            self.tables[protocol.index()].measure(blocks.map(|(_, block)| block));
+        }
         for protocol in purge {
             self.drop_orphans(*protocol);
         }

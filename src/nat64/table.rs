@@ -18,8 +18,10 @@ use siphasher::sip::SipHasher13;
 use slab::Slab;
 
 use super::gradual::Index;
+use super::pool4::Block;
 use super::tally::Tally;
 use super::tcp::Lifetime;
+pub use super::used::Usage;
 use super::used::Used;
 use crate::base::{Tick, Transport4, Transport6};
 use crate::model::TcpState;
@@ -234,6 +236,16 @@ impl Table {
     /// Gives back the memory that [`Table::sessions_of_prefix`] needs.
     pub fn forget_prefixes(&mut self) {
         self.prefixes = None;
+    }
+
+    /// Has the use of these counted from now on: the blocks of pool4, in ascending order.
+    pub(super) fn measure<'a>(&mut self, blocks: impl Iterator<Item = &'a Block>) {
+        self.used.measure(blocks);
+    }
+
+    /// How much of each range of pool4 mappings have; none without pool4.
+    pub fn usage(&self) -> &[Usage] {
+        self.used.ranges()
     }
 
     /// The first port of an address from `first` to `last` that no mapping has.

@@ -18,7 +18,7 @@ pub struct Block {
 
 impl Block {
     /// How many transport addresses each address has.
-    pub(super) fn ports_per_address(&self) -> u64 {
+    pub(in crate::nat64) fn ports_per_address(&self) -> u64 {
         self.ports.iter().map(PortRange::len).sum()
     }
 
@@ -29,7 +29,7 @@ impl Block {
 }
 
 impl PortRange {
-    pub(super) fn len(&self) -> u64 {
+    pub(in crate::nat64) fn len(&self) -> u64 {
         u64::from(self.max - self.min) + 1
     }
 }
