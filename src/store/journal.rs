@@ -9,9 +9,9 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::coalesce::{Taken, latest};
 use super::history::{Recorder, millis};
+use super::shared::Shared;
 use super::write::Event;
 use super::{
     Clock, Error, InstanceId, Opening, Pool4Range, Pool4Set, SUSPECT, Saved, history, is_damage,
@@ -87,15 +88,6 @@ enum Message {
     Flush(InstanceId, mpsc::Sender<Result<(), Error>>),
     /// Writes what was taken so far.
     Commit(mpsc::Sender<Result<(), Error>>),
-}
-
-struct Shared {
-    backlog: AtomicU64,
-    lost: AtomicU64,
-    resync: Mutex<HashSet<InstanceId>>,
-    instances: Mutex<HashSet<InstanceId>>,
-    /// What the wall clock showed when the other one was 0.
-    epoch: AtomicI64,
 }
 
 impl Store {
@@ -283,6 +275,11 @@ impl Store {
         self.shared.backlog.load(Ordering::Relaxed)
     }
 
+    /// Milliseconds since the oldest change happened that is not on disk yet; 0 when all are.
+    pub fn lag(&self) -> u64 {
+        self.shared.lag((self.clock)())
+    }
+
     /// Changes that did not reach the disk by themselves.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
@@ -296,44 +293,6 @@ impl Drop for Store {
             // A writer that panicked has nothing left to commit.
             let _ = thread.join();
         }
-    }
-}
-
-impl Shared {
-    fn new(instances: impl Iterator<Item = InstanceId>, clock: Clock) -> Self {
-        Self {
-            backlog: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            resync: Mutex::default(),
-            instances: Mutex::new(instances.collect()),
-            epoch: AtomicI64::new(epoch(clock)),
-        }
-    }
-
-    /// Whether the wall clock was set since this was asked last. That it is slowed down or sped up
-    /// a little, as time servers do it, is not enough.
-    fn clock_was_set(&self, clock: Clock) -> bool {
-        let (now, before) = (epoch(clock), self.epoch.load(Ordering::Relaxed));
-        let set = now.abs_diff(before) >= CLOCK_STEP;
-        if set {
-            self.epoch.store(now, Ordering::Relaxed);
-        }
-        set
-    }
-
-    fn instances(&self) -> std::sync::MutexGuard<'_, HashSet<InstanceId>> {
-        self.instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn resync(&self) -> std::sync::MutexGuard<'_, HashSet<InstanceId>> {
-        self.resync.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lose(&self, instance: InstanceId, count: u64) {
-        self.lost.fetch_add(count, Ordering::Relaxed);
-        self.resync().insert(instance);
     }
 }
 
@@ -371,11 +330,16 @@ impl Writer {
                         self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
                     }
                     Message::Changes(id, at, changes) => {
+                        if batch.is_empty() {
+                            self.shared.note_oldest((self.clock)(), at);
+                        }
                         batch.extend(changes.into_iter().map(|change| (id, at, change)));
                     }
                     Message::Replace(id, snapshot, reply) => {
                         // A failure is counted and complained about.
                         let _ = self.commit(&mut batch);
+                        let clock = (self.clock)();
+                        self.shared.note_oldest(clock, clock.wall);
                         let result = self.replace(id, snapshot);
                         if let Some(reply) = reply {
                             let _ = reply.send(result.map_err(Error::from));
@@ -433,7 +397,7 @@ impl Writer {
                 self.shared.lose(*id, 1);
             }
         }
-        self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
+        self.shared.done(count);
         batch.clear();
         result
     }
@@ -463,7 +427,7 @@ impl Writer {
             self.complain(error);
             self.shared.lose(id, count);
         }
-        self.shared.backlog.fetch_sub(count, Ordering::Relaxed);
+        self.shared.done(count);
         result
     }
 
@@ -557,11 +521,6 @@ impl Writer {
     }
 }
 
-/// See [`Shared::epoch`].
-const fn epoch(clock: Clock) -> i64 {
-    clock.wall.wrapping_sub(clock.tick.0) as i64
-}
-
 pub(super) fn begin(db: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     db.transaction_with_behavior(TransactionBehavior::Immediate)
 }
@@ -574,9 +533,6 @@ const BATCH: usize = 20_000;
 
 /// How many bursts of changes may wait for the writer.
 const QUEUE: usize = 8_192;
-
-/// Milliseconds by which a clock must jump for that to matter.
-const CLOCK_STEP: u64 = 2_000;
 
 /// When to try again after a failure.
 const FORGET_AGAIN: Duration = Duration::from_secs(30);

@@ -27,6 +27,7 @@ pub mod inspect;
 pub mod journal;
 mod load;
 mod salvage;
+mod shared;
 mod write;
 
 pub use journal::{COMMIT_AFTER, Store};

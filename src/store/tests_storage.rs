@@ -2,6 +2,7 @@
 //! Storage that fails: damaged, cut off, full, not there.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::journal::Config;
 use super::tests::{Dir, add, clock, lives_on, mapping, session, wait};
@@ -368,4 +369,32 @@ fn an_instance_added_with_others_is_known() {
     let (store, saved) = Store::open(&dir.0, clock).unwrap();
     assert!(saved.is_empty());
     assert_eq!(store.lost(), 0);
+}
+
+#[test]
+fn changes_that_wait_for_the_disk_grow_old() {
+    static TICK: AtomicU64 = AtomicU64::new(10_000);
+    fn running() -> Clock {
+        let tick = TICK.load(Ordering::Relaxed);
+        Clock {
+            tick: Tick(tick),
+            wall: 1_700_000_000_000 + tick,
+        }
+    }
+    let dir = Dir::new("lag");
+    let (store, _) = Store::open(&dir.0, running).unwrap();
+    let id = add(&store);
+    assert_eq!((store.backlog(), store.lag()), (0, 0));
+
+    let other = Connection::open(dir.0.join(DATABASE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.journal(id, vec![Change::Mapping(mapping(1, true))]);
+    TICK.store(13_000, Ordering::Relaxed);
+    wait(|| store.lag() == 3_000);
+    store.journal(id, vec![Change::Mapping(mapping(2, true))]);
+    TICK.store(14_000, Ordering::Relaxed);
+    assert_eq!((store.backlog(), store.lag()), (2, 4_000));
+    other.execute_batch("ROLLBACK").unwrap();
+    store.flush(id).unwrap();
+    assert_eq!((store.backlog(), store.lag()), (0, 0));
 }
