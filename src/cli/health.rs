@@ -215,6 +215,7 @@ mod tests {
             error: None,
             duplicate: false,
             peers: Vec::new(),
+            lost: Vec::new(),
             instances: vec![instance],
             share: 64,
             backlog: 0,

@@ -192,6 +192,9 @@ pub struct ClusterHealth {
     pub duplicate: bool,
     /// Nodes that are alive.
     pub peers: Vec<PeerHealth>,
+    /// Nodes that were alive and are not heard any more, since this one began.
+    #[serde(default)]
+    pub lost: Vec<u16>,
     pub instances: Vec<ReplicaHealth>,
     /// How much of pool4 new clients may get here, in 64ths.
     pub share: u32,

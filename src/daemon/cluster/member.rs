@@ -308,6 +308,7 @@ impl Member {
         let peers = self.node.peers();
         let peers = peers.map(|(node, address)| PeerHealth { node, address });
         self.health.peers = peers.collect();
+        self.health.lost = self.node.lost().collect();
         let instances = self.seats.iter().map(|seat| ReplicaHealth {
             name: seat.slot.name.clone(),
             ready: self.node.is_instance_ready(seat.handle),

@@ -38,6 +38,7 @@ pub(super) fn blank(config: &ClusterConfig) -> ClusterHealth {
         error: None,
         duplicate: false,
         peers: Vec::new(),
+        lost: Vec::new(),
         instances: Vec::new(),
         share: 0,
         backlog: 0,

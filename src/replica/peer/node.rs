@@ -286,6 +286,12 @@ impl Node {
         alive.filter_map(|(id, peer)| peer.life().map(|life| (id, life.addr)))
     }
 
+    /// The nodes that were alive and are not heard any more.
+    pub fn lost(&self) -> impl Iterator<Item = NodeId> {
+        let lost = |(_, peer): &(_, &Peer)| !peer.alive && peer.life().is_some();
+        self.peers.iter().filter(lost).map(|(id, _)| id)
+    }
+
     /// How many sessions have news that were not told yet.
     pub fn backlog(&self) -> usize {
         let pending = self.instances.values().map(|i| i.pending.len());
