@@ -44,7 +44,7 @@
 //! | 5 | [`store`] | SQLite: what survives the daemon |
 //! | 5 | [`replica`] | sessions shared with other gateways |
 //! | 5 | [`control`] | the socket that commands talk to |
-//! | 5 | [`replica`] | what gateways tell each other about their sessions |
+//! | 5 | [`metrics`] | which numbers there are for Prometheus, and how they are asked for |
 //! | | | ── purity line ── |
 //! | 4 | [`engine`] | one instance: packet in, what becomes of it out |
 //! | 3 | [`xlat`] | a packet and a plan become translated packets (RFC 7915) |
@@ -79,6 +79,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod engine;
 pub mod map;
+pub mod metrics;
 pub mod model;
 pub mod nat64;
 pub mod replica;

@@ -21,7 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("store", 5),
     ("replica", 5),
     ("control", 5),
-    ("replica", 5),
+    ("metrics", 5),
     ("daemon", 6),
     ("cli", 6),
 ];
@@ -39,6 +39,7 @@ const PURE: u8 = 4;
 
 /// What must not occur below the purity line: crates of the system, clocks, threads, files.
 const IMPURE: &[&str] = &[
+    "hyper",
     "libc",
     "mnl",
     "nfq",

@@ -73,6 +73,7 @@ scripts! {
     n78_mapt_napt: "78-mapt-napt.sh", 240;
     n79_tutorial_mapt: "79-tutorial-mapt.sh", 180;
     n80_bad_input: "80-bad-input.sh", 240;
+    n81_metrics: "81-metrics.sh", 300;
     n85_restart_config: "85-restart-config.sh", 120;
     n87_stateless_config: "87-stateless-config.sh", 180;
     // The first time, a plain Debian is fetched.

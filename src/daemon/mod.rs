@@ -31,10 +31,12 @@ use self::cluster::Cluster;
 use self::gateway::{Gateway, Ruling};
 use self::handover::Legacy;
 use self::log::Log;
+use self::metrics::Endpoints;
 use self::traffic::Traffic;
 use self::watchdog::Watchdog;
 use crate::control;
 use crate::dataplane::{self, Addresses, Dataplane, NetworkWatch};
+use crate::metrics::{Address, Source};
 use crate::ruleset;
 use crate::store::{self, Clock, Opening, Store};
 
@@ -44,6 +46,8 @@ mod gateway;
 mod handover;
 mod log;
 mod memory;
+mod meter;
+mod metrics;
 mod news;
 mod outlet;
 mod portions;
@@ -94,6 +98,12 @@ struct Options {
     /// Leave rules and TUN device in place on a clean stop, so that nothing leaks untranslated
     #[arg(long)]
     keep_rules: bool,
+
+    /// Serve metrics for Prometheus here: IPV4:PORT, [IPV6]:PORT or the path of a Unix socket
+    ///
+    /// May be given several times. Whoever can reach the address may read them.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Vec<Address>,
 
     /// Keep all capabilities and system calls, to look for errors with
     #[arg(long)]
@@ -187,6 +197,7 @@ fn listen(inherited: Option<UnixListener>) -> anyhow::Result<UnixListener> {
 
 fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
     let listener = listen(legacy.control.take())?;
+    let endpoints = Endpoints::open(&options.metrics, legacy.is_left())?;
     let (store, saved) = if options.ephemeral {
         (Store::ephemeral(clock), Vec::new())
     } else {
@@ -287,6 +298,7 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         options,
         &gateway,
         listener,
+        endpoints,
         runtime,
         &mut signals,
         successors,
@@ -400,13 +412,16 @@ fn serve(
     options: &Options,
     gateway: &Arc<Gateway>,
     listener: UnixListener,
+    endpoints: Endpoints,
     runtime: Runtime,
     [terminate, interrupt, hangup]: &mut [Signal; 3],
     mut successors: mpsc::Receiver<PathBuf>,
 ) -> anyhow::Result<Option<PathBuf>> {
     let service = Arc::clone(gateway) as Arc<dyn control::Service>;
     let mut serve = Box::pin(control::serve(listener, service));
+    let source = Arc::clone(gateway) as Arc<dyn Source>;
     let result = runtime.block_on(async {
+        let _endpoints = endpoints.serve(&source);
         let mut chores = tokio::time::interval(CHORES_EVERY);
         let rules = ruleset::Watch::open()?;
         let mut rules_changed = watch("tylo-rules", move || rules.wait())?;
@@ -484,7 +499,7 @@ fn serve(
     let _ = sd_notify::notify(&[state]);
     // Requests under way may finish, but none holds up the end for long, least of all one whose
     // asker does not read the answer.
-    drop(serve);
+    drop((serve, source));
     runtime.block_on(async { tokio::time::sleep(HANG_UP).await });
     runtime.shutdown_timeout(Duration::from_secs(5));
     result

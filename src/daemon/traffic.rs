@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::cluster::Port;
 use super::follow::Followers;
 use super::log::{Log, Wanted};
+use super::meter::{Meter, Tally};
 use super::news::News;
 use super::{clock, sync};
 use crate::base::counters::Counter;
@@ -36,6 +37,7 @@ pub(super) struct Slot {
     pub(super) followers: Followers,
     /// Where other gateways hear of its sessions.
     pub(super) sync: sync::Port,
+    pub(super) meter: Meter,
     instance: Mutex<Instance>,
     complained: Mutex<Option<Instant>>,
 }
@@ -86,6 +88,7 @@ impl Slot {
             number,
             followers: Followers::default(),
             sync: sync::Port::default(),
+            meter: Meter::new(),
             instance: Mutex::new(instance),
             complained: Mutex::new(None),
         }
@@ -311,6 +314,7 @@ impl Traffic {
         };
         for slot in slots.iter() {
             let barred = slot.framework == Framework::Iptables;
+            let mut tally = Tally::begin();
             let mut instance = slot.lock();
             let packets = packets.iter().zip(verdicts.iter_mut()).zip(&passing);
             for ((packet, verdict), passing) in packets {
@@ -318,10 +322,21 @@ impl Traffic {
                     continue;
                 }
                 if *verdict == Verdict::Accept && instance.concerns(&self.host, packet.bytes) {
-                    *verdict = handle(&self.host, &mut instance, now, packet, false, out);
+                    let handled = handle(
+                        &self.host,
+                        &mut instance,
+                        now,
+                        packet,
+                        false,
+                        &mut tally,
+                        out,
+                    );
+                    *verdict = handled;
                 }
             }
             self.publish(slot, &mut instance, Origin::Packets);
+            drop(instance);
+            slot.meter.add(&tally);
         }
     }
 
@@ -356,7 +371,21 @@ impl Traffic {
         }
         of(Flavour::Siit)
             .chain(of(Flavour::Mapt))
-            .map(|slot| handle(&self.host, &mut slot.lock(), now, packet, false, out))
+            .map(|slot| {
+                let mut tally = Tally::begin();
+                let mut instance = slot.lock();
+                let verdict = handle(
+                    &self.host,
+                    &mut instance,
+                    now,
+                    packet,
+                    false,
+                    &mut tally,
+                    out,
+                );
+                slot.meter.add(&tally);
+                verdict
+            })
             .find(|verdict| *verdict != Verdict::Accept)
             .unwrap_or(Verdict::Accept)
     }
@@ -386,12 +415,13 @@ impl Handler for Traffic {
                 *verdict = self.complaint(&slots, now, packet, out);
             }
         }
+        let mut tally = Tally::begin();
         let mut instance = slot.lock();
         // The host's addresses are locked once for a burst; always after the instance.
         let host = self.host.view();
         for (packet, verdict) in packets.iter().zip(verdicts) {
             if !shared(packet) {
-                *verdict = handle(&host, &mut instance, now, packet, true, out);
+                *verdict = handle(&host, &mut instance, now, packet, true, &mut tally, out);
             }
         }
         drop(host);
@@ -399,6 +429,8 @@ impl Handler for Traffic {
         if let Some(mark) = instance.sessions_mut().and_then(Nat64::take_exhausted) {
             slot.warn_exhausted(mark);
         }
+        drop(instance);
+        slot.meter.add(&tally);
     }
 
     fn tick(&self, now: Tick, out: &mut Output) {
@@ -456,6 +488,7 @@ fn handle(
     now: Tick,
     packet: &Received<'_>,
     may_wait: bool,
+    tally: &mut Tally,
     out: &mut Output,
 ) -> Verdict {
     let meta = Meta {
@@ -466,7 +499,9 @@ fn handle(
         may_wait: may_wait && !packet.from_host,
         host,
     };
-    match instance.handle(now, &meta, packet.bytes, out) {
+    let outcome = instance.handle(now, &meta, packet.bytes, out);
+    tally.count(packet.bytes, outcome);
+    match outcome {
         Outcome::Translated | Outcome::Dropped(_) | Outcome::Held => Verdict::Taken,
         Outcome::NotOurs(_) => Verdict::Accept,
     }

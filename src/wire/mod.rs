@@ -6,6 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::base::Protocol;
 use crate::base::counters::Counter;
 
 pub mod checksum;
@@ -23,6 +24,21 @@ pub const ICMP4: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMP6: u8 = 58;
+
+/// What a packet carries, for statistics: nothing is checked. `None` is anything else, or no packet.
+pub fn protocol(packet: &[u8]) -> Option<Protocol> {
+    let (number, icmp) = match packet.first()? >> 4 {
+        6 => (parse6::protocol(packet)?, ICMP6),
+        4 => (*packet.get(9)?, ICMP4),
+        _ => return None,
+    };
+    match number {
+        TCP => Some(Protocol::Tcp),
+        UDP => Some(Protocol::Udp),
+        number if number == icmp => Some(Protocol::Icmp),
+        _ => None,
+    }
+}
 
 /// A packet that is not processed further, why, and what its sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -135,6 +135,15 @@ fn quoted(bytes: &[u8], offset: usize) -> Result<Inner<Ipv6Addr>, Refusal> {
     })
 }
 
+/// The number of the protocol behind the extension headers, as far as they can be read.
+#[inline]
+pub(super) fn protocol(bytes: &[u8]) -> Option<u8> {
+    let mut walk = Walk::new(HEADER, *bytes.get(6)?);
+    // Cut short or without end: then the header that it ends with is as good an answer as any.
+    let _ = walk.over(bytes);
+    Some(walk.protocol)
+}
+
 /// The fixed header, field by field.
 struct Fixed {
     version: u8,

@@ -397,3 +397,32 @@ fn what_must_not_be_translated_is_noted_in_ipv4_packets() {
         assert_eq!(parsed4(&last).refusal, refusal, "{len}");
     }
 }
+
+#[test]
+fn what_a_packet_carries_is_told_without_reading_it() {
+    let options: Vec<u8> = [DESTINATION, 1].into_iter().chain([0; 14]).collect();
+    let fragment = fragment6(UDP, 8, 1);
+    for (packet, expected) in [
+        (tcp([1, 2], 0, b"").over6(A6, B6), Some(Protocol::Tcp)),
+        (udp([1, 2], b"").over4(A4, C4), Some(Protocol::Udp)),
+        (icmp(8, 0, [0; 4], b"").over4(A4, C4), Some(Protocol::Icmp)),
+        (
+            icmp(128, 0, [0; 4], b"").over6(A6, B6),
+            Some(Protocol::Icmp),
+        ),
+        (raw6(A6, B6, ICMP4, &[0; 8]), None),
+        (raw4(A4, C4, ICMP6, &[0; 8]), None),
+        (raw6(A6, B6, FRAGMENT, &fragment), Some(Protocol::Udp)),
+        (raw6(A6, B6, DESTINATION, &options), None),
+        (
+            raw6(A6, B6, HOP, &[TCP, 0, 0, 0, 0, 0, 0, 0]),
+            Some(Protocol::Tcp),
+        ),
+        (vec![0x60], None),
+        (vec![0x45; 9], None),
+        (vec![0x15; 40], None),
+        (Vec::new(), None),
+    ] {
+        assert_eq!(protocol(&packet), expected, "{packet:?}");
+    }
+}

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cluster::Cluster;
-use super::handover;
 use super::traffic::{Slot, Traffic};
+use super::{clock, handover};
 use crate::base::prefix::{Pool6, Prefix6};
 use crate::dataplane::{self, Dataplane};
 use crate::engine::Instance;
@@ -45,6 +45,8 @@ pub(super) struct Gateway {
     pub(super) found: Mutex<Option<u64>>,
     pub(super) takeover: Takeover,
     pub(super) sandbox: Sandbox,
+    /// When this program began, in milliseconds since 1970.
+    pub(super) began: u64,
     pub(super) cluster: Cluster,
     /// Tells the main loop to give way to a successor.
     succession: tokio::sync::mpsc::Sender<PathBuf>,
@@ -82,6 +84,7 @@ impl Gateway {
             found: Mutex::default(),
             takeover: Takeover::default(),
             sandbox: Sandbox::default(),
+            began: clock().wall,
             succession,
             next: Mutex::new(next.unwrap_or(0).saturating_add(1)),
         })
