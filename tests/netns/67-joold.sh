@@ -5,19 +5,6 @@
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 . "$HERE/cluster.sh"
 
-ping_goes_on() { within 10 answered 10; }
-equal_now() { # WANTED COMMAND...
-	local wanted=$1
-	shift
-	equal "$("$@")" "$wanted"
-}
-exit_status() { # STATUS PID
-	local status=0
-	ends_within 5 "$2" || return
-	wait "$2" || status=$?
-	equal "$status" "$1"
-}
-
 cluster_up j k l
 for name in j k l; do
 	must "$name: the daemon gets ready" node_start $name
@@ -46,7 +33,6 @@ check "a port of statistics that is taken" rejects l bash -c \
 # --- sessions appear in the other gateway
 
 ping_start
-mark
 must "the ping is answered" ping_goes_on
 check "its session appears in k" within 5 same_sessions j k icmp
 spawn n6 $PYTHON "$HERE/steady.py" $N4 7000 "$WORK/steady" >"$WORK/steady.out" 2>&1
@@ -78,7 +64,6 @@ check "j counts what it sent" within 5 sent
 
 node_kill j
 activate k
-mark
 check "the ping goes on through k" ping_goes_on
 check "with the same session" equal "$(sessions k icmp)" "$icmp"
 check "the connections have the same transport addresses" equal "$(sessions k tcp)" "$tcp"
@@ -102,7 +87,6 @@ check "k advertises" node k joold advertise
 check "j has the ping" within 5 same_sessions k j icmp
 check "j has the connections" within 5 equal_now "$tcp" sessions j tcp
 activate j
-mark
 check "the ping goes on through j" ping_goes_on
 check "with the same session" equal "$(sessions j icmp)" "$icmp"
 
@@ -111,7 +95,6 @@ check "with the same session" equal "$(sessions j icmp)" "$icmp"
 node_kill j
 node_kill k
 activate l
-mark
 check "the ping goes on through l" ping_goes_on
 check "with the same session" equal "$(sessions l icmp)" "$icmp"
 touch "$WORK/steady.end"

@@ -9,72 +9,12 @@
 . "$HERE/cluster.sh"
 
 CONNECTIONS=${CONNECTIONS:-50}
-KEY=$WORK/key
-
-tylo_in() { # NODE ARGUMENT...
-	local node=$1
-	shift
-	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
-}
-join() { # NODE [KEY...]: with the first key to encrypt
-	local node=$1 keys=() key
-	shift
-	for key in "${@:-$KEY}"; do keys+=(--key "$key"); done
-	tylo_in "$node" sync set --node "${NODE_NUMBER[$node]}" "${keys[@]}" --group $GROUP6 --dev eth2
-}
-ready() { tylo_in "$1" health --ready; }
-status() { tylo_in "$1" sync status --json | jq -c "$2"; } # NODE WHAT
-peers() { equal "$(status "$1" '[.peers[].node]|sort' | tr -d '[]')" "$2"; }
-grows() { # NODE COUNTER VALUE: is more than that
-	[ "$(status "$1" "$2")" -gt "$3" ]
-}
-ping_goes_on() {
-	mark
-	within 15 answered 10
-}
-equal_now() { # WANTED COMMAND...
-	local wanted=$1
-	shift
-	equal "$("$@")" "$wanted"
-}
-exit_status() { # STATUS PID
-	local status=0
-	ends_within 60 "$2" || return
-	wait "$2" || status=$?
-	equal "$status" "$1"
-}
-udp_from() { # PORT: a datagram of the client leaves a mapping
-	in_ns n6 $PYTHON -c "
-import socket, sys
-s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-s.bind(('', int(sys.argv[1])))
-s.sendto(b'x', (sys.argv[2], 7001))" "$1" $N4
-}
-bib() { node "$1" bib display "--$2" --numeric --csv --no-headers; } # NODE PROTOCOL
 stored() { # NODE PORT: its mapping is in the database
 	$PYTHON -c "
 import sqlite3, sys
 db = sqlite3.connect('file:' + sys.argv[1] + '/state.db?mode=ro', uri=True)
 query = 'SELECT count(*) FROM bib JOIN session USING (instance, protocol, v4_addr, v4_port) WHERE v6_port = ?'
 sys.exit(db.execute(query, [sys.argv[2]]).fetchone()[0] == 0)" "$WORK/state-$1" "$2"
-}
-# Not `grep -q`: it would leave before all is written.
-has_udp() { bib "$1" udp | grep "2001:db8::8,$2," >/dev/null; } # NODE PORT
-lacks_udp() { ! has_udp "$1" "$2"; }
-# A transport address of pool4 has one client, and a client has one transport address, on whatever node.
-nothing_shared() { # NODE...
-	local node protocol all
-	for protocol in tcp udp icmp; do
-		all=$(for node; do bib "$node" $protocol; done | cut -d , -f 1-5 | sort -u) || return
-		equal "$(cut -d , -f 4,5 <<<"$all" | sort | uniq -d)" "" || return
-		equal "$(cut -d , -f 2,3 <<<"$all" | sort | uniq -d)" "" || return
-	done
-}
-fail_over() { # FROM TO: from dies, to goes on
-	local begin=$EPOCHREALTIME
-	node_kill "$1"
-	activate "$2"
-	echo "$begin $EPOCHREALTIME" >>"$WORK/kills"
 }
 
 cluster_up j k l
@@ -116,7 +56,7 @@ STEADY=$SPAWNED
 spawn n6 $PYTHON "$HERE/lasting.py" hold $N4 7000 "$WORK" "$CONNECTIONS" >"$WORK/hold.out" 2>&1
 HOLD=$SPAWNED
 must "$CONNECTIONS TCP connections are open" within 60 test -e "$WORK/lasting.open"
-for port in 5001 5002 5003; do udp_from $port; done
+udp_from 5001 5003
 check "a UDP session appears in k" within 5 has_udp k 5003
 
 # --- a deletion
@@ -190,12 +130,8 @@ for name in j k l; do
 		}
 	END
 done
-for port in {5100..5199}; do udp_from $port; done
-all_have() { # PORT...
-	local name port
-	for name in j k l; do for port; do has_udp $name "$port" || return; done; done
-}
-check "with every fourth datagram lost, everything arrives" within 20 all_have {5100..5199}
+udp_from 5100 5199
+check "with every fourth datagram lost, everything arrives" within 20 all_have 5100 5199
 must "k deletes a mapping" node k bib remove --udp 2001:db8::8#5100
 check "deletions, too" within 20 eval 'lacks_udp j 5100 && lacks_udp l 5100'
 for name in j k l; do in_ns $name nft delete table netdev bad; done
@@ -204,8 +140,8 @@ check "gaps were found and closed ($gaps)" test "$gaps" -gt 0
 spawn net $PYTHON "$HERE/twice.py" l-eth2
 TWICE=$SPAWNED
 before=$(status l .replayed)
-for port in {5200..5219}; do udp_from $port; done
-check "with every datagram doubled, too" within 20 all_have {5200..5219}
+udp_from 5200 5219
+check "with every datagram doubled, too" within 20 all_have 5200 5219
 check "doubles are counted" within 5 grows l .replayed "$before"
 end "$TWICE"
 
@@ -213,10 +149,10 @@ end "$TWICE"
 
 ip -n "$PREFIX-net" link set k-eth2 down
 check "k is alone" within 10 peers k ""
-for port in {5300..5319}; do udp_from $port; done
+udp_from 5300 5319
 must "k deletes a mapping meanwhile" node k bib remove --udp 2001:db8::8#5003
 ip -n "$PREFIX-net" link set k-eth2 up
-check "when it is over, all have everything" within 45 all_have {5300..5319}
+check "when it is over, all have everything" within 45 all_have 5300 5319
 check "and what k deleted is gone" within 5 eval 'lacks_udp j 5003 && lacks_udp k 5003 && lacks_udp l 5003'
 check "no address has two clients" nothing_shared j k l
 

@@ -65,10 +65,6 @@ holds() { # NODE: has both virtual addresses
 }
 active() { holds "$1" && ! holds "$2"; } # NODE OTHER
 
-ping_goes_on() {
-	mark
-	within 15 answered 10
-}
 exchanging() { grep -q "exchanging the sessions of instance" "$WORK/$1.background"; } # NODE
 sync_link() { # NODE up|down: all its links
 	local device

@@ -6,16 +6,9 @@
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 . "$HERE/cluster.sh"
 
-KEY=$WORK/key
 EXAMPLE=$REPO/docs/examples/keepalived
 declare -A VRRP_PID=()
 
-tylo_in() { # NODE ARGUMENT...
-	local node=$1
-	shift
-	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
-}
-ready() { tylo_in "$1" health --ready; }
 # The example, with what differs between nodes and paths of this test.
 vrrp_start() { # NODE PRIORITY
 	local dir=$WORK/keepalived-$1
@@ -37,20 +30,13 @@ active() { # NODE: has both virtual addresses
 passive() { # NODE: has none of them
 	! ip -n "$PREFIX-$1" addr | grep -E 'inet6 2001:db8::1/|inet 192.0.2.1/' >/dev/null
 }
-exit_status() { # STATUS PID
-	local status=0
-	ends_within 30 "$2" || return
-	wait "$2" || status=$?
-	equal "$status" "$1"
-}
 
 cluster_up j k
 must "a key is made" "$BIN/tylo" sync keygen "$KEY"
 for name in j k; do
 	must "$name: the daemon gets ready" node_start $name
 	must "$name: the tutorial's configuration" node_configure $name
-	must "$name becomes a node" tylo_in $name sync set --node "${NODE_NUMBER[$name]}" --key "$KEY" \
-		--group $GROUP6 --dev eth2
+	must "$name becomes a node" join $name
 done
 for name in j k; do must "$name is ready" within 15 ready $name; done
 must "the example is accepted" vrrp_start j 200

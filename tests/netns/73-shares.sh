@@ -5,25 +5,10 @@
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 . "$HERE/cluster.sh"
 
-KEY=$WORK/key
-tylo_in() { # NODE ARGUMENT...
-	local node=$1
-	shift
-	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
-}
 join() { # NODE SHARE
 	tylo_in "$1" sync set --node "${NODE_NUMBER[$1]}" --key "$KEY" --group $GROUP6 --dev eth2 --share "$2"
 }
-ready() { tylo_in "$1" health --ready; }
 slices() { equal "$(tylo_in "$1" sync status --json | jq .share)" "$2"; } # NODE WANTED
-from() { # FIRST LAST: a datagram from each of these ports of the client
-	in_ns n6 $PYTHON -c "
-import socket, sys
-for port in range(int(sys.argv[1]), int(sys.argv[2]) + 1):
-    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    s.bind(('', port))
-    s.sendto(b'x', (sys.argv[3], 7001))" "$1" "$2" $N4
-}
 ports() { node "$1" bib display --udp --numeric --csv --no-headers | cut -d , -f 5 | sort; }
 mappings() { equal "$(ports "$1" | wc -l)" "$2"; } # NODE NUMBER
 both() { comm -12 <(ports j) <(ports k) | wc -l; }
@@ -43,19 +28,19 @@ check "half of pool4 is j's" slices j 32
 # --- while they hear each other
 
 activate j
-from 2000 2099
+udp_from 2000 2099
 check "k has what began at j" within 5 mappings k 100
 activate k
-from 2000 2199
+udp_from 2000 2199
 check "k goes on with it, and gives others to others" within 5 mappings j 200
 
 # --- while they do not
 
 ip -n "$PREFIX-net" link set k-eth2 down
-from 2200 2399
+udp_from 2200 2399
 check "k gives addresses to new clients" mappings k 400
 activate j
-from 2400 2599
+udp_from 2400 2599
 check "so does j" mappings j 400
 check "none of them twice" equal "$(both)" 200
 ip -n "$PREFIX-net" link set k-eth2 up
@@ -78,5 +63,5 @@ check "both have a share" within 10 shared
 node_kill k
 check "j has everything when k is dead" within 20 slices j 64
 must "j leaves the cluster" tylo_in j sync off
-from 2600 2799
+udp_from 2600 2799
 check "and may give everything" mappings j 800

@@ -41,12 +41,6 @@ goes_on() {
 	mark
 	within 20 answered 5
 }
-exit_status() { # STATUS PID
-	local status=0
-	ends_within 60 "$2" || return
-	wait "$2" || status=$?
-	equal "$status" "$1"
-}
 has() { sessions "$1" "$2" | grep -qxF "$3"; } # NODE PROTOCOL ROW
 
 cluster_up j k

@@ -14,6 +14,7 @@ N4=64:ff9b::192.0.2.8
 GROUP6=ff08::db8:64:64
 # shellcheck disable=SC2034 # used by scripts
 GROUP4=233.252.0.64
+KEY=$WORK/key
 
 cluster_up() { # NODE...
 	local bridge node n
@@ -125,6 +126,33 @@ same_sessions() { # NODE NODE PROTOCOL
 	one=$(sessions "$1" "$3") && two=$(sessions "$2" "$3") && [ -n "$one" ] && equal "$two" "$one"
 }
 
+# --- with the protocol of our own
+
+tylo_in() { # NODE ARGUMENT...
+	local node=$1
+	shift
+	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
+}
+join() { # NODE [KEY...]: with the first key to encrypt
+	local node=$1 keys=() key
+	shift
+	for key in "${@:-$KEY}"; do keys+=(--key "$key"); done
+	tylo_in "$node" sync set --node "${NODE_NUMBER[$node]}" "${keys[@]}" --group $GROUP6 --dev eth2
+}
+ready() { tylo_in "$1" health --ready; }
+status() { tylo_in "$1" sync status --json | jq -c "$2"; } # NODE WHAT
+peers() { equal "$(status "$1" '[.peers[].node]|sort' | tr -d '[]')" "$2"; }
+grows() { # NODE COUNTER VALUE: is more than that
+	[ "$(status "$1" "$2")" -gt "$3" ]
+}
+
+# --- what must hold
+
+equal_now() { # WANTED COMMAND...
+	local wanted=$1
+	shift
+	equal "$("$@")" "$wanted"
+}
 # An endless ping, whose answers are counted from a mark on.
 ping_start() { # [SECONDS BETWEEN TWO]
 	spawn n6 ping -n -i "${1:-0.2}" -O $N4 >"$WORK/ping"
@@ -132,3 +160,47 @@ ping_start() { # [SECONDS BETWEEN TWO]
 }
 mark() { MARK=$(grep -c 'bytes from' "$WORK/ping" || true); }
 answered() { [ "$(grep -c 'bytes from' "$WORK/ping")" -ge $((MARK + $1)) ]; } # NUMBER: so many more
+ping_goes_on() {
+	mark
+	within 15 answered 10
+}
+exit_status() { # STATUS PID
+	local status=0
+	ends_within 60 "$2" || return
+	wait "$2" || status=$?
+	equal "$status" "$1"
+}
+udp_from() { # FIRST [LAST]: a datagram from each of these ports of the client leaves a mapping
+	in_ns n6 $PYTHON -c "
+import socket, sys
+for port in range(int(sys.argv[1]), int(sys.argv[2]) + 1):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind(('', port))
+    s.sendto(b'x', (sys.argv[3], 7001))" "$1" "${2:-$1}" $N4
+}
+bib() { node "$1" bib display "--$2" --numeric --csv --no-headers; } # NODE PROTOCOL
+# Not `grep -q`: it would leave before all is written.
+has_udp() { bib "$1" udp | grep "2001:db8::8,$2," >/dev/null; } # NODE PORT
+all_have() { # FIRST LAST: ports, on all nodes
+	local node
+	for node in j k l; do
+		equal "$(bib $node udp | cut -d , -f 2,3 | grep '^2001:db8::8,' | cut -d , -f 2 | sort |
+			comm -13 - <(seq "$1" "$2" | sort))" "" || return
+	done
+}
+lacks_udp() { ! has_udp "$1" "$2"; }
+# A transport address of pool4 has one client, and a client has one transport address, on whatever node.
+nothing_shared() { # NODE...
+	local node protocol all
+	for protocol in tcp udp icmp; do
+		all=$(for node; do bib "$node" $protocol; done | cut -d , -f 1-5 | sort -u) || return
+		equal "$(cut -d , -f 4,5 <<<"$all" | sort | uniq -d)" "" || return
+		equal "$(cut -d , -f 2,3 <<<"$all" | sort | uniq -d)" "" || return
+	done
+}
+fail_over() { # FROM TO: from dies, to goes on
+	local begin=$EPOCHREALTIME
+	node_kill "$1"
+	activate "$2"
+	echo "$begin $EPOCHREALTIME" >>"$WORK/kills"
+}
