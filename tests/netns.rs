@@ -64,6 +64,7 @@ scripts! {
     n69_sync: "69-sync.sh", 300;
     n70_conntrack: "70-conntrack.sh", 180;
     n71_tutorial_sync: "71-tutorial-sync.sh", 300;
+    n72_frr: "72-frr.sh", 240;
     n72_keepalived: "72-keepalived.sh", 240;
     n73_shares: "73-shares.sh", 240;
     n74_asymmetric: "74-asymmetric.sh", 240;
