@@ -90,6 +90,25 @@ activate j
 check "the ping goes on through j" ping_goes_on
 check "with the same session" equal "$(sessions j icmp)" "$icmp"
 
+# --- a ring that delivers every datagram twice, and not always in order
+
+for name in j k l; do ip -n "$PREFIX-net" link set $name-eth2 nomaster; done
+spawn net $PYTHON "$HERE/weather.py" 0 100 100 j-eth2 k-eth2 l-eth2 >"$WORK/weather"
+WEATHER=$SPAWNED
+must "the ring is closed" within 5 grep -q ready "$WORK/weather"
+before=$(counter l duplicates) lines=$(cat "$WORK"/daemon.*.log | wc -l)
+udp_from 5000 5099
+check "what begins is told to all" within 10 all_have 5000 5099
+check "j says all of it again, in several datagrams" node j session advertise
+doubles() { [ "$(counter l duplicates)" -gt "$before" ]; }
+check "doubles are counted" within 10 doubles
+check "and not logged" equal "$(cat "$WORK"/daemon.*.log | wc -l)" "$lines"
+check "the connections are as they were" equal_now "$tcp" sessions l tcp
+end "$WEATHER"
+for name in j k l; do ip -n "$PREFIX-net" link set $name-eth2 master sync; done
+tail -n 1 "$WORK/weather"
+check "everything was doubled" grep -Eq '[1-9][0-9]* late, [1-9][0-9]* doubled' "$WORK/weather"
+
 # --- two die, the third goes on
 
 node_kill j
