@@ -2,7 +2,6 @@
 //! The thread that owns the node.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,7 +24,7 @@ use crate::model::Flavour;
 use crate::model::cluster::{ClusterConfig, ClusterHealth, PeerHealth, Reach, ReplicaHealth};
 use crate::nat64::Change;
 use crate::nat64::question::Question;
-use crate::replica::peer::{Config, Event, Finding, Handle, Key, Node, Share};
+use crate::replica::peer::{Config, Event, Finding, Handle, Key, Letter, Node, Share};
 use crate::store::InstanceId;
 
 pub(super) struct Member {
@@ -51,8 +50,6 @@ pub(super) struct Member {
     unwritten: VecDeque<(Handle, Protocol)>,
     written: usize,
 }
-
-type Datagram = (SocketAddr, Vec<u8>);
 
 impl Member {
     /// # Errors
@@ -93,14 +90,14 @@ impl Member {
     }
 
     pub(super) fn run(mut self, stop: &AtomicBool) {
-        let mut datagrams = Vec::new();
+        let mut letters = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             if self.looked.is_none_or(|at| at.elapsed() >= LOOK_AROUND) {
                 self.look_around();
                 self.looked = Some(Instant::now());
             }
-            self.listen(&mut datagrams);
-            while !self.step(&mut datagrams) {
+            self.listen(&mut letters);
+            while !self.step(&mut letters) {
                 self.send();
             }
             // Before the others hear that they may take what is given up here.
@@ -111,7 +108,7 @@ impl Member {
             self.write_down();
         }
         // The others hear what happened up to now.
-        while !self.step(&mut datagrams) {}
+        while !self.step(&mut letters) {}
         let mut held = Held::lock(&self.traffic, &self.seats);
         self.node.flush_all(monotonic(), &mut held);
         drop(held);
@@ -218,7 +215,7 @@ impl Member {
 
     /// Waits until there is something to do, but not for long: changes of the tables come without
     /// a sound, so that nobody has to wake this thread.
-    fn listen(&mut self, datagrams: &mut Vec<Datagram>) {
+    fn listen(&mut self, letters: &mut Vec<Letter>) {
         let due = self.node.next_deadline().since(monotonic());
         let patience = Duration::from_millis(due).min(PATIENCE);
         let Some(wire) = &self.wire else {
@@ -226,12 +223,15 @@ impl Member {
             return;
         };
         wire.wait(patience);
-        let mut buffer = [0; DATAGRAM];
-        while datagrams.len() < BURST {
+        let (mut buffer, now) = ([0; DATAGRAM], monotonic());
+        for _ in 0..ENOUGH {
+            if letters.len() >= BURST {
+                break;
+            }
             match wire.take(&mut buffer) {
                 Ok(Some((length, from))) => {
-                    let bytes = buffer.get(..length).unwrap_or_default();
-                    datagrams.push((from, bytes.to_vec()));
+                    let bytes = buffer.get_mut(..length).unwrap_or_default();
+                    letters.extend(self.node.open(now, from, bytes));
                 }
                 Ok(None) => break,
                 // Also what became of something that was sent; the socket itself is fine.
@@ -241,23 +241,23 @@ impl Member {
     }
 
     /// Has the node work, for a moment; true once it knows everything that happened.
-    fn step(&mut self, datagrams: &mut Vec<Datagram>) -> bool {
+    fn step(&mut self, letters: &mut Vec<Letter>) -> bool {
         // Before it is ready nobody should send it packets, and the sooner it is the better.
         if self.node.is_ready() {
-            politely(|| self.work(datagrams))
+            politely(|| self.work(letters))
         } else {
-            self.work(datagrams)
+            self.work(letters)
         }
     }
 
-    fn work(&mut self, datagrams: &mut Vec<Datagram>) -> bool {
+    fn work(&mut self, letters: &mut Vec<Letter>) -> bool {
         let mut held = Held::lock(&self.traffic, &self.seats);
         let now = monotonic();
         // While the tables are locked, what happened to them is here or was lost.
         let done = self.ear.hear(&mut self.node, now, &mut held);
         if done {
-            for (from, mut bytes) in datagrams.drain(..) {
-                self.node.on_datagram(now, from, &mut bytes, &mut held);
+            for letter in letters.drain(..) {
+                self.node.on_letter(now, &letter, &mut held);
             }
             if self.node.next_deadline() <= now {
                 self.node.on_tick(now, &mut held);
@@ -521,7 +521,10 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// Bytes of the largest datagram that is sent, and more.
 const DATAGRAM: usize = 2_048;
 
-/// Datagrams that are worked on while packets wait.
+/// Datagrams that are opened before there is a look at the tables.
+const ENOUGH: usize = 256;
+
+/// Letters that are worked on while packets wait.
 const BURST: usize = 32;
 
 /// Changes that wait for the disk, at which no more of what came in a transfer is added to them.

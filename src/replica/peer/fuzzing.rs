@@ -56,7 +56,9 @@ pub fn messages(data: &[u8]) {
     while let Some(message) = next.take() {
         if let Some(mut datagram) = seal.seal(&message) {
             let from = SocketAddr::from(([192, 0, 2, 2], 1));
-            node.on_datagram(now, from, &mut datagram, &mut tables);
+            if let Some(letter) = node.open(now, from, &mut datagram) {
+                node.on_letter(now, &letter, &mut tables);
+            }
         }
         now = now.after(7);
         node.on_tick(now, &mut tables);

@@ -22,6 +22,7 @@ use crate::nat64::merge::ForeignSession;
 use crate::nat64::{Mapping, SessionState};
 
 pub use self::node::Node;
+pub use self::receive::Letter;
 pub use self::record::SessionKey;
 pub use self::seal::{Key, NodeId};
 pub use self::share::{Share, ShareMode};

@@ -8,67 +8,84 @@ use super::instance::{Instance, Phase};
 use super::message::{Beat, Message, Tag};
 use super::node::{Common, Node, Wanted};
 use super::origin::{Incoming, Receipt};
-use super::peers::Standing;
+use super::peers::{Peer, Standing};
 use super::record::{Record, unpack};
 use super::seal::{Header, NodeId, SealError};
 use super::stamp::Stamp;
 use super::{Destination, Event, Finding, Handle, Tables};
 use crate::base::Tick;
 
+/// What another node said, out of its envelope.
+pub struct Letter {
+    header: Header,
+    from: SocketAddr,
+    message: Vec<u8>,
+}
+
 impl Node {
-    /// A datagram arrived. It is opened in place.
-    pub fn on_datagram(
-        &mut self,
-        now: Tick,
-        from: SocketAddr,
-        datagram: &mut [u8],
-        tables: &mut dyn Tables,
-    ) {
+    /// A datagram arrived, and is opened in place. `None` if it is forged, was here before, or is our
+    /// own. Nobody without the key gets further than this, which needs no tables.
+    pub fn open(&mut self, now: Tick, from: SocketAddr, datagram: &mut [u8]) -> Option<Letter> {
         let stats = &mut self.common.stats;
         stats.received_datagrams += 1;
         stats.received_bytes += datagram.len() as u64;
         let Ok(header) = Header::read(datagram) else {
             stats.malformed += 1;
-            return;
+            return None;
         };
         let config = &self.common.config;
         if (header.sender, header.epoch) == (config.node, config.epoch) {
             // The group brings back what we sent.
-            return;
+            return None;
         }
         let opened = self.seal.open(header, datagram);
         let message = match opened {
             Ok(opened) => opened,
             Err(SealError::UnknownKey | SealError::Forged) => {
                 stats.auth_failures += 1;
-                return;
+                return None;
             }
             Err(SealError::Short | SealError::Version) => {
                 stats.malformed += 1;
-                return;
+                return None;
             }
-        };
-        let Some(message) = Message::read(message) else {
-            stats.malformed += 1;
-            return;
         };
         if header.sender == config.node {
-            self.on_twin(header.epoch, &message);
-            return;
+            self.on_twin(header.epoch, message);
+            return None;
         }
-        match (self.peers.hear(now, from, header), &message) {
-            (Standing::Proven, _) => {}
-            (Standing::Unproven, Message::Beat(beat)) => {
-                if !self.on_stranger(now, from, header, beat) {
-                    return;
-                }
+        match self.peers.hear(now, from, header) {
+            Standing::Proven | Standing::Unproven => Some(Letter {
+                header,
+                from,
+                message: message.to_vec(),
+            }),
+            Standing::Crowded => {
+                self.common.stats.unproven += 1;
+                None
             }
-            (Standing::Unproven | Standing::Crowded, _) => {
+            Standing::Replayed => {
+                self.common.stats.replayed += 1;
+                None
+            }
+        }
+    }
+
+    /// Does what a letter says.
+    pub fn on_letter(&mut self, now: Tick, letter: &Letter, tables: &mut dyn Tables) {
+        let Letter { header, from, .. } = *letter;
+        let Some(message) = Message::read(&letter.message) else {
+            self.common.stats.malformed += 1;
+            return;
+        };
+        let life = self.peers.get(header.sender).and_then(Peer::life);
+        // It may have proven itself since this was opened.
+        if life.is_none_or(|life| life.epoch != header.epoch) {
+            let Message::Beat(beat) = &message else {
                 self.common.stats.unproven += 1;
                 return;
-            }
-            (Standing::Replayed, _) => {
-                self.common.stats.replayed += 1;
+            };
+            if !self.on_stranger(now, from, header, beat) {
                 return;
             }
         }
@@ -76,9 +93,9 @@ impl Node {
     }
 
     /// Somebody has our number: an earlier life of ours, as a recording, or another node.
-    fn on_twin(&mut self, epoch: u64, message: &Message<'_>) {
+    fn on_twin(&mut self, epoch: u64, message: &[u8]) {
         let ours = (self.common.config.node, self.common.config.epoch);
-        if let Message::Beat(beat) = message
+        if let Some(Message::Beat(beat)) = Message::read(message)
             && beat.heard.contains(&ours)
             && self.twin == Some(epoch)
         {

@@ -96,6 +96,22 @@ fn garbage_is_counted_and_does_nothing() {
     );
 }
 
+/// So packets do not wait for it: tables are locked for what is read.
+#[test]
+fn what_strangers_send_is_not_read() {
+    let mut world = pair();
+    let recorded = world.recorded.clone();
+    let now = world.now;
+    let node = world.sites[1].node.as_mut().unwrap();
+    for bytes in &recorded {
+        assert!(node.open(now, addr_of(2), &mut bytes.clone()).is_none());
+        let mut forged = bytes.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        assert!(node.open(now, addr_of(0), &mut forged).is_none());
+    }
+    assert!(node.stats().replayed > 0 && node.stats().auth_failures > 0);
+}
+
 #[test]
 fn replayed_datagrams_do_nothing() {
     let mut world = pair();

@@ -233,7 +233,9 @@ impl World {
         let site = &mut self.sites[to];
         let Some(node) = &mut site.node else { return };
         let tables = &mut Here(&mut site.nat64, &self.settings);
-        node.on_datagram(self.now, addr_of(from), &mut bytes, tables);
+        if let Some(letter) = node.open(self.now, addr_of(from), &mut bytes) {
+            node.on_letter(self.now, &letter, tables);
+        }
         self.collect(to);
     }
 
