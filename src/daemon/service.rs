@@ -91,9 +91,21 @@ impl Service for Gateway {
             Command::SessionProxy { network } => self.exchange(&*slot()?, network, reply),
             Command::SessionAdvertise => self.advertise(&*slot()?),
             Command::StatsDisplay => {
-                let counters = slot()?.lock().counters();
-                // As with Jool, which counts this only where it has MAP-T.
-                let others = |name: &str| flavour != Flavour::Mapt && name.starts_with(OF_MAPT);
+                let (mut counters, shares) = {
+                    let slot = slot()?;
+                    let instance = slot.lock();
+                    (instance.counters(), instance.settings().ss_enabled)
+                };
+                let shares = shares && flavour == Flavour::Nat64;
+                let cluster = self.cluster.health().filter(|_| shares);
+                if let Some(cluster) = &cluster {
+                    cluster.count(&mut counters);
+                }
+                // As with Jool, which counts this only where it has MAP-T, and has no clusters.
+                let others = |name: &str| {
+                    flavour != Flavour::Mapt && name.starts_with(OF_MAPT)
+                        || cluster.is_none() && name.starts_with(OF_CLUSTERS)
+                };
                 let rows = counters.iter().filter(|(c, _)| !others(c.name()));
                 let rows = rows.map(|(c, n)| (c.name().to_owned(), n));
                 reply(Reply::Stats(rows.collect()));
@@ -218,6 +230,9 @@ fn pages<T>(
 
 /// Counters that only MAP-T instances have begin like this.
 const OF_MAPT: &str = "JSTAT_MAPT_";
+
+/// Counters that only instances have that are shared with other gateways.
+const OF_CLUSTERS: &str = "JSTAT_SYNC_";
 
 /// Rows a line.
 const PAGE: usize = 500;

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::counters::{Counter, Counters};
+
 /// What makes a gateway a node of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterConfig {
@@ -287,6 +289,31 @@ pub struct Stats {
     pub queries_answered: u64,
     /// Milliseconds from the oldest change in the batch received last to its first sending.
     pub lag: u64,
+}
+
+impl ClusterHealth {
+    /// What the statistics of an instance that takes part have of it.
+    pub fn count(&self, counters: &mut Counters) {
+        let stats = &self.stats;
+        let values = [
+            (Counter::SyncPeers, self.peers.len() as u64),
+            (Counter::SyncLag, stats.lag),
+            (Counter::SyncGaps, stats.gaps),
+            (Counter::SyncRepairs, stats.repairs),
+            // Who doubles datagrams has them refused before it is looked what they are.
+            (
+                Counter::SyncDuplicates,
+                stats.replayed.saturating_add(stats.duplicates),
+            ),
+            (Counter::SyncAuthFailures, stats.auth_failures),
+            (Counter::SyncMalformed, stats.malformed),
+            (Counter::SyncConflicts, stats.conflicts),
+            (Counter::SyncDrift, stats.drift),
+        ];
+        for (counter, value) in values {
+            counters.set(counter, value);
+        }
+    }
 }
 
 /// One to seal, the next, the one before, and one to spare.

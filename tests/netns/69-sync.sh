@@ -32,6 +32,8 @@ check "who is no node says so" rejects j "$BIN/tylo" sync status
 check "an interface that is not there is refused" rejects j "$BIN/tylo" sync set --node 4 --key "$KEY" --group $GROUP6 --dev nowhere0
 check "and named" grep -q "'nowhere0'" "$WORK/reject.out"
 check "who is no node is ready by itself" ready j
+cluster_counters() { node "$1" stats display --all | grep -c '^JSTAT_SYNC_'; } # NODE
+check "and counts nothing of clusters" equal "$(cluster_counters j)" 0
 
 # --- two nodes
 
@@ -137,12 +139,18 @@ check "deletions, too" within 20 eval 'lacks_udp j 5100 && lacks_udp l 5100'
 for name in j k l; do in_ns $name nft delete table netdev bad; done
 gaps=$(($(status j .gaps) + $(status l .gaps)))
 check "gaps were found and closed ($gaps)" test "$gaps" -gt 0
+check "what became of them is shown" says '^JSTAT_SYNC_REPAIRS: [1-9]' node l stats display
+check "and explained" says '^Cluster: gaps' node l stats display --explain
+check "so are the others that are there" says '^JSTAT_SYNC_PEERS: 2$' node j stats display
+check "and wrong keys" says '^JSTAT_SYNC_AUTH_FAILURES: [1-9]' node j stats display
+check "all that there is" equal "$(cluster_counters j)" 9
 spawn net $PYTHON "$HERE/twice.py" l-eth2
 TWICE=$SPAWNED
 before=$(status l .replayed)
 udp_from 5200 5219
 check "with every datagram doubled, too" within 20 all_have 5200 5219
 check "doubles are counted" within 5 grows l .replayed "$before"
+check "and shown" says '^JSTAT_SYNC_DUPLICATES: [1-9]' node l stats display
 end "$TWICE"
 
 # --- a partition

@@ -352,9 +352,10 @@ fn stats(received6: u64, unknown: u64) -> [Reply; 1] {
         "JSTAT_UNKNOWN_ICMP6_TYPE" => unknown,
         _ => 0,
     };
-    // Those of MAP-T the daemon keeps to itself.
+    // Those of MAP-T and of clusters the daemon keeps to itself.
+    let kept = |name: &str| name.starts_with("JSTAT_MAPT_") || name.starts_with("JSTAT_SYNC_");
     let names = Counter::ALL.iter().map(|c| c.name());
-    let names = names.filter(|name| !name.starts_with("JSTAT_MAPT_"));
+    let names = names.filter(|name| !kept(name));
     let rows = names.map(|name| (name, value(name)));
     [Reply::Stats(
         rows.map(|(name, n)| (name.to_owned(), n)).collect(),
