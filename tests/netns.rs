@@ -70,6 +70,7 @@ scripts! {
     n74_asymmetric: "74-asymmetric.sh", 240;
     n74_bad_network: "74-bad-network.sh", 400;
     n74_routed: "74-routed.sh", 240;
+    n74_strangers: "74-strangers.sh", 400;
     n75_follow: "75-follow.sh", 240;
     n76_logging: "76-logging.sh", 180;
     n77_mapt: "77-mapt.sh", 240;

@@ -37,18 +37,6 @@ was() { # LOSS LATE TWICE
 		[ "${percent[i]}" = 0 ] || grep -Eq "[1-9][0-9]* ${what[i]}" "$WORK/weather" || return
 	done
 }
-delete() { # NODE FIRST LAST: every tenth mapping
-	local port
-	for port in $(seq "$2" 10 "$3"); do
-		node "$1" bib remove --udp "2001:db8::8#$port" || return
-		echo ",2001:db8::8,$port," >>"$WORK/deleted"
-	done
-}
-none_returned() {
-	local name
-	for name in j k l; do equal "$(bib $name udp | grep -Ff "$WORK/deleted")" "" || return; done
-}
-
 scene() { # LOSS LATE TWICE
 	local last next
 	echo "--- lost: $1 %, late: $2 %, doubled: $3 %"

@@ -189,6 +189,17 @@ all_have() { # FIRST LAST: ports, on all nodes
 	done
 }
 lacks_udp() { ! has_udp "$1" "$2"; }
+delete() { # NODE FIRST LAST: every tenth mapping
+	local port
+	for port in $(seq "$2" 10 "$3"); do
+		node "$1" bib remove --udp "2001:db8::8#$port" || return
+		echo ",2001:db8::8,$port," >>"$WORK/deleted"
+	done
+}
+none_returned() {
+	local name
+	for name in j k l; do equal "$(bib $name udp | grep -Ff "$WORK/deleted")" "" || return; done
+}
 # A transport address of pool4 has one client, and a client has one transport address, on whatever node.
 nothing_shared() { # NODE...
 	local node protocol all
