@@ -225,17 +225,17 @@ const SOME: &[(i64, u8, &[u64])] = &[
         libc::SYS_ioctl,
         1,
         &[
-            libc::TUNSETIFF as u64,
-            libc::TUNGETIFF as u64,
-            libc::TUNSETPERSIST as u64,
-            libc::TUNSETOFFLOAD as u64,
-            libc::TUNSETVNETHDRSZ as u64,
-            libc::SIOCGIFMTU as u64,
-            libc::SIOCGIFINDEX as u64,
-            libc::SIOCGIFNAME as u64,
-            libc::FIONBIO as u64,
-            libc::FIOCLEX as u64,
-            libc::TCGETS as u64,
+            libc::TUNSETIFF,
+            libc::TUNGETIFF,
+            libc::TUNSETPERSIST,
+            libc::TUNSETOFFLOAD,
+            libc::TUNSETVNETHDRSZ,
+            libc::SIOCGIFMTU,
+            libc::SIOCGIFINDEX,
+            libc::SIOCGIFNAME,
+            libc::FIONBIO,
+            libc::FIOCLEX,
+            libc::TCGETS,
         ],
     ),
     (
@@ -441,7 +441,7 @@ mod tests {
         assert!(suffices(fewer));
         let (ptrace, ioctl) = (libc::SYS_ptrace, libc::SYS_ioctl);
         assert!(!suffices(&format!("{ours},{ptrace}")));
-        let (some, request) = (libc::TUNGETIFF as u64, libc::TIOCSTI as u64);
+        let (some, request) = (libc::TUNGETIFF, libc::TIOCSTI);
         assert!(suffices(&format!("{ioctl}={some}")));
         assert!(!suffices(&format!("{ioctl}={some}={request}")));
         assert!(!suffices(&format!("{ioctl}")), "with any argument");

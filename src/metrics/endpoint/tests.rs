@@ -84,7 +84,7 @@ fn addresses_are_of_three_forms() {
 
 #[test]
 fn only_metrics_are_answered_and_nonsense_does_no_harm() {
-    const LONG: [u8; 100_000] = [b'a'; 100_000];
+    const LONG: &[u8] = &[b'a'; 100_000];
     let dir = Dir::new("ask");
     let endpoint = Endpoint::bind(&dir.at("socket")).unwrap();
     let answers = ask(
@@ -96,7 +96,7 @@ fn only_metrics_are_answered_and_nonsense_does_no_harm() {
             b"\r\n\r\n\r\n",
             b"GET /metrics HTTP/9.9\r\n\r\n",
             b"GET\0/metrics HTTP/1.1\r\n\r\n",
-            &LONG,
+            LONG,
             b"GET /metrics HTTP/1.1\r\nHost: ",
             b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
             b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",

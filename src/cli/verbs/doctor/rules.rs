@@ -94,12 +94,9 @@ fn chains() -> Result<Vec<Json>, Finding> {
 
 fn list(what: &[&str]) -> Result<Vec<Json>, Finding> {
     let words: Vec<&str> = ["-json", "list"].iter().chain(what).copied().collect();
-    let mut answer = program("nft", &words)
+    let answer = program("nft", &words)
         .map_err(|why| Finding::unknown(why, "apt install nftables  # and run this as root"))?;
-    Ok(match answer["nftables"].take() {
-        Json::Array(rows) => rows,
-        _ => Vec::new(),
-    })
+    Ok(answer["nftables"].as_array().cloned().unwrap_or_default())
 }
 
 /// A chain of somebody else's.

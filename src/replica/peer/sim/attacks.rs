@@ -244,10 +244,13 @@ fn ask(world: &mut World, i: usize, question: Question) -> Option<Finding> {
     let query = query.query(now, HANDLE, question);
     world.collect(i);
     pass(world, 10);
-    let mut events = events(world, i).into_iter();
-    events.find_map(|event| match event {
-        Event::Answered { query: of, finding } if of == query => Some(finding),
-        _ => None,
+    let findings = [Finding::Found, Finding::Nobody, Finding::Silence];
+    let events = events(world, i);
+    findings.into_iter().find(|finding| {
+        events.contains(&Event::Answered {
+            query,
+            finding: *finding,
+        })
     })
 }
 
