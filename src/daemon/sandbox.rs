@@ -102,7 +102,7 @@ pub(super) fn enter(wanted: bool, inherited: bool) -> Sandbox {
         match filter().and_then(|filter| Ok(seccompiler::apply_filter_all_threads(&filter)?)) {
             Ok(()) => sandbox.system_calls = true,
             Err(error) => {
-                tracing::warn!("system calls that are not needed stay possible: {error:#}");
+                tracing::warn!("system calls that are not needed stay possible: {error}");
             }
         }
     }
@@ -288,7 +288,6 @@ const ANY: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readlinkat,
     libc::SYS_readv,
-    libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_statfs,
     libc::SYS_statx,
@@ -387,6 +386,7 @@ const ANY_OF_MACHINE: &[i64] = &[
     libc::SYS_poll,
     libc::SYS_readlink,
     libc::SYS_rename,
+    libc::SYS_renameat,
     libc::SYS_rmdir,
     libc::SYS_select,
     libc::SYS_stat,
@@ -395,7 +395,11 @@ const ANY_OF_MACHINE: &[i64] = &[
     libc::SYS_vfork,
 ];
 
-#[cfg(not(target_arch = "x86_64"))]
+/// `renameat`, for which the crate has no name here.
+#[cfg(target_arch = "aarch64")]
+const ANY_OF_MACHINE: &[i64] = &[38];
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const ANY_OF_MACHINE: &[i64] = &[];
 
 #[cfg(test)]

@@ -6,47 +6,8 @@
 [ -n "${TYLO_OWN_MOUNTS-}" ] || TYLO_OWN_MOUNTS=1 exec unshare --mount --propagation private bash "$0" "$@"
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
-# --- a plain Debian 12, made once -----------------------------------------------------------------
+. "$HERE/debian.sh"
 
-plain=$REPO/target/debian-12
-make_plain() {
-	local mirror
-	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/$')
-	mirror=${mirror:-http://deb.debian.org/debian}
-	rm -rf "$plain.new"
-	debootstrap --variant=minbase bookworm "$plain.new" "$mirror" || return
-	# What is installed later, so that this test needs no network next time.
-	chroot "$plain.new" apt-get -q -y --no-install-recommends --download-only install \
-		jool-tools libmnl0 libnftnl11 || return
-	mv "$plain.new" "$plain"
-}
-[ -d "$plain" ] || must "a plain Debian 12" make_plain
-
-root=$WORK/root
-leave_root() {
-	local status=$?
-	set +e
-	umount --recursive --lazy "$root" "$WORK/disk"
-	(exit $status)
-	leave
-}
-trap leave_root EXIT
-mkdir "$root" "$WORK/disk"
-mount -t tmpfs none "$WORK/disk"
-mkdir "$WORK/disk/upper" "$WORK/disk/work"
-mount -t overlay -o "lowerdir=$plain,upperdir=$WORK/disk/upper,workdir=$WORK/disk/work" none "$root" 2>/dev/null ||
-	{ mount --bind "$WORK/disk/upper" "$root" && cp -a "$plain/." "$root"; }
-mount -t proc none "$root/proc"
-mount -t tmpfs -o mode=755 none "$root/dev"
-mkdir "$root/dev/net"
-for node in "null c 1 3" "zero c 1 5" "random c 1 8" "urandom c 1 9" "net/tun c 10 200"; do
-	# shellcheck disable=SC2086 # words
-	mknod -m 666 "$root/dev/"$node
-done
-debian() { DEBIAN_FRONTEND=noninteractive LC_ALL=C chroot "$root" "$@"; }
-apt() { debian apt-get -q -y --no-install-recommends --no-download "$@"; }
-status() { debian dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null || true; }
-owner() { debian dpkg-query -S "$1" | cut -d : -f 1; }
 # All that is there, but for the package manager's own notes.
 files() {
 	(cd "$root" && find . -xdev \( -path ./proc -o -path ./dev -o -path ./tmp -o -path ./var/lib/dpkg -o \
@@ -56,7 +17,6 @@ files() {
 
 # --- the package ----------------------------------------------------------------------------------
 
-package() { "$REPO/tools/package" --program "$TYLO_BIN" "$WORK/$1"; }
 must "the package is made" package one
 deb=$(echo "$WORK"/one/tylo_*.deb)
 check "again" package two
@@ -105,7 +65,7 @@ check "there is a user" says '^uid=[1-9]' debian id tylo
 check "with a group" debian getent group tylo
 check "examples are there" test -s "$root/usr/share/doc/tylo/examples/keepalived/keepalived.conf"
 settings() { # FILE: as if somebody had chosen them
-	sed 's/^#\(net\.\)/\1/; /eth0/d' "$root/etc/sysctl.d/60-tylo.conf" >"$WORK/sysctl.conf"
+	sed 's/^#\(net\.\)/\1/; /eth0\|gc_thresh/d' "$root/etc/sysctl.d/60-tylo.conf" >"$WORK/sysctl.conf"
 	gw sysctl -q -p "$WORK/sysctl.conf"
 }
 
