@@ -83,8 +83,8 @@ scripts! {
     // The first time, a plain Debian is fetched.
     n88_package: "88-package.sh", 400;
     n89_container: "89-container.sh", 120;
-    // In a virtual machine with an emulated processor.
     n89_systemd: "89-systemd.sh", 400;
+    // In a virtual machine with an emulated processor.
     n90_native_in_guest: "90-native.sh", 400;
     n92_siit_native_in_guest: "92-siit-native.sh", 400;
     n93_rules_native_in_guest: "93-rules-native.sh", 400;

@@ -182,7 +182,7 @@ impl Portions for Sessions<'_> {
             });
             let rows = found.map(|(bib, session)| {
                 let (bib, session) = (table.bib(bib), table.session(session));
-                let (left, state) = (session.deadline.since(now), Some(session.state));
+                let (left, state) = (session.deadline().since(now), Some(session.state));
                 row(
                     *protocol,
                     *pool6,

@@ -194,9 +194,9 @@ impl Nat64 {
         // What waits for its client, only its client gets through. Who came need not come again.
         let came = waits(foreign.lifetime) && !waits(session.lifetime);
         let overtaken = match order {
-            Order::Unknown if same => deadline <= session.deadline,
+            Order::Unknown if same => deadline <= session.deadline(),
             Order::Unknown => came || opens(state) && !opens(session.state),
-            Order::Newer { .. } => same && deadline == session.deadline,
+            Order::Newer { .. } => same && deadline == session.deadline(),
         };
         if overtaken {
             return Merged::Unchanged;

@@ -132,7 +132,7 @@ impl SessionState {
             remote: session.remote,
             state: session.state,
             lifetime: session.lifetime,
-            deadline: session.deadline,
+            deadline: session.deadline(),
         }
     }
 }

@@ -55,6 +55,30 @@ impl Nat64 {
         Ok(())
     }
 
+    /// A packet belongs to a session: keeps it alive, if that is all there is to it. False if more
+    /// is to be done, by [`Nat64::touch`].
+    //= rfc6146#section-3.5
+    pub(super) fn keep(
+        &self,
+        now: Tick,
+        settings: &Settings,
+        protocol: Protocol,
+        id: SessionId,
+        side: Side,
+        flags: TcpFlags,
+    ) -> bool {
+        let session = self.table(protocol).session(id);
+        let (state, restart) = step(settings, protocol, session.state, side, flags);
+        let Some(lifetime) = restart else {
+            return state == session.state;
+        };
+        let deadline = now.after(length(settings, lifetime));
+        (state, lifetime) == (session.state, session.lifetime)
+            // A busy session is reported now and then, not with every packet.
+            && deadline.0.abs_diff(session.reported.0) < REPORT_AFTER
+            && session.put_off(deadline)
+    }
+
     /// A packet belongs to a session: its state moves on and it lives on.
     pub(super) fn touch(
         &mut self,
@@ -65,27 +89,22 @@ impl Nat64 {
         side: Side,
         flags: TcpFlags,
     ) {
+        if self.keep(now, settings, protocol, id, side, flags) {
+            return;
+        }
         let table = &mut self.tables[protocol.index()];
         let session = table.session(id);
         let before = (session.state, session.lifetime);
-        let (state, restart) = match protocol {
-            Protocol::Tcp => {
-                let step = tcp::step(before.0, side, flags, settings.handle_rst_during_fin_rcv);
-                (step.state, step.restart)
-            }
-            Protocol::Udp => (before.0, Some(Lifetime::Udp)),
-            Protocol::Icmp => (before.0, Some(Lifetime::Icmp)),
-        };
+        let (state, restart) = step(settings, protocol, before.0, side, flags);
         if let Some(lifetime) = restart {
             table.restart(id, lifetime, now.after(length(settings, lifetime)));
         }
         let session = table.session_mut(id);
         session.state = state;
         let opened = before.1 == Lifetime::TcpIncomingSyn && session.lifetime != before.1;
-        // A busy session is reported now and then, not with every packet.
         let same = (state, session.lifetime) == before;
-        if !same || session.deadline.0.abs_diff(session.reported.0) >= REPORT_AFTER {
-            session.reported = session.deadline;
+        if !same || session.deadline().0.abs_diff(session.reported.0) >= REPORT_AFTER {
+            session.reported = session.deadline();
             let news = if same { News::LivesOn } else { News::Changed };
             self.report(protocol, id, news);
         }
@@ -108,6 +127,10 @@ impl Nat64 {
     fn expire_one(&mut self, now: Tick, settings: &Settings, protocol: Protocol, id: SessionId) {
         let table = &mut self.tables[protocol.index()];
         let session = table.session(id);
+        if now < session.deadline() {
+            table.list_anew(id);
+            return;
+        }
         let established =
             session.lifetime == Lifetime::TcpEstablished && session.state == TcpState::Established;
         if established {
@@ -139,6 +162,24 @@ impl Nat64 {
         if let Some(Bib { v6, v4, .. }) = self.tables[protocol.index()].drop_if_idle(bib) {
             self.changes.push(Change::MappingGone { protocol, v6, v4 });
         }
+    }
+}
+
+/// The state that a packet makes a session take, and the lifetime that begins anew with it.
+fn step(
+    settings: &Settings,
+    protocol: Protocol,
+    state: TcpState,
+    side: Side,
+    flags: TcpFlags,
+) -> (TcpState, Option<Lifetime>) {
+    match protocol {
+        Protocol::Tcp => {
+            let step = tcp::step(state, side, flags, settings.handle_rst_during_fin_rcv);
+            (step.state, step.restart)
+        }
+        Protocol::Udp => (state, Some(Lifetime::Udp)),
+        Protocol::Icmp => (state, Some(Lifetime::Icmp)),
     }
 }
 

@@ -6,9 +6,13 @@
 //! order of deadlines (equal lifetimes expire in the order they began), and its BIB entry's. Rows
 //! from elsewhere, whose deadlines come in any order, wait beside their lifetime's list in a tree.
 //!
+//! Packets only put off the end of their session, which takes no more than a look at the table: the
+//! place in the list stays, and is looked after when it has come up to the front.
+//!
 //! The table keeps its own house in order: every session belongs to an entry, an entry that is
 //! not static dies with its last session, no two entries share a transport address.
 
+use core::sync::atomic::{AtomicU16, Ordering};
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -44,14 +48,17 @@ pub struct Bib {
 }
 
 /// A session (RFC 6146 section 3.2). Its addresses are its BIB entry's and `remote`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Session {
     bib: u32,
     /// The IPv4 server (`dst4`).
     pub remote: Transport4,
     pub state: TcpState,
     pub lifetime: Lifetime,
-    pub deadline: Tick,
+    /// Its place in the order of deadlines.
+    listed: Tick,
+    /// By how many milliseconds packets have put off its end since it was listed.
+    put_off: AtomicU16,
     /// The deadline that was last reported as a change.
     pub reported: Tick,
     timer: Link,
@@ -59,6 +66,27 @@ pub struct Session {
 }
 
 impl Session {
+    /// When it ends, unless something happens.
+    pub fn deadline(&self) -> Tick {
+        self.listed
+            .after(self.put_off.load(Ordering::Relaxed).into())
+    }
+
+    /// Puts off its end, which several threads may do at once: the latest counts. False if its
+    /// place in the list would lag too far behind, or is later already.
+    pub fn put_off(&self, deadline: Tick) -> bool {
+        let lag = deadline.0.checked_sub(self.listed.0);
+        let Some(lag) = lag.and_then(|lag| u16::try_from(lag).ok()) else {
+            return false;
+        };
+        // Written once a millisecond at most, not with every packet: the other direction's worker
+        // needs this line of its cache, too.
+        if self.put_off.load(Ordering::Relaxed) < lag {
+            self.put_off.fetch_max(lag, Ordering::Relaxed);
+        }
+        true
+    }
+
     /// Whether its remote address is one that the client talks to.
     fn counts(&self) -> bool {
         counts(self.lifetime)
@@ -330,7 +358,8 @@ impl Table {
             remote,
             state,
             lifetime,
-            deadline,
+            listed: deadline,
+            put_off: AtomicU16::new(0),
             reported: deadline,
             timer: UNLINKED,
             sibling: Link {
@@ -360,7 +389,7 @@ impl Table {
     /// Puts a session on a lifetime that ends at `deadline`.
     pub fn restart(&mut self, id: SessionId, lifetime: Lifetime, deadline: Tick) {
         let session = &self.sessions[id.0 as usize];
-        if session.lifetime == lifetime && session.deadline == deadline {
+        if session.lifetime == lifetime && session.deadline() == deadline {
             return;
         }
         self.unlink_timer(id.0);
@@ -374,7 +403,17 @@ impl Table {
             }
         }
         session.lifetime = lifetime;
-        session.deadline = deadline;
+        session.listed = deadline;
+        *session.put_off.get_mut() = 0;
+        self.link_timer(id.0);
+    }
+
+    /// Moves a session whose end was put off to where it belongs now.
+    pub fn list_anew(&mut self, id: SessionId) {
+        self.unlink_timer(id.0);
+        let session = &mut self.sessions[id.0 as usize];
+        session.listed = session.deadline();
+        *session.put_off.get_mut() = 0;
         self.link_timer(id.0);
     }
 
@@ -384,23 +423,24 @@ impl Table {
         (BibId(session.bib), session)
     }
 
-    /// A session of this lifetime whose deadline has come, the most overdue first.
+    /// A session of this lifetime whose turn has come, the most overdue first: its deadline has
+    /// come, too, unless that was put off.
     pub fn due(&self, lifetime: Lifetime, now: Tick) -> Option<SessionId> {
         let (deadline, id) = self.first(lifetime as usize)?;
         (deadline <= now).then_some(SessionId(id))
     }
 
-    /// The earliest deadline of all.
+    /// The earliest deadline of all. Looks at every session.
     pub fn next_deadline(&self) -> Option<Tick> {
-        let firsts = (0..LIFETIMES).filter_map(|lifetime| self.first(lifetime));
-        firsts.map(|(deadline, _)| deadline).min()
+        let all = self.sessions.iter();
+        all.map(|(_, session)| session.deadline()).min()
     }
 
-    /// The session of a lifetime that ends first.
+    /// The session of a lifetime that is listed first.
     fn first(&self, lifetime: usize) -> Option<(Tick, u32)> {
         let id = self.timers[lifetime].first;
         let listed = self.sessions.get(id as usize);
-        let listed = listed.map(|session| (session.deadline, id));
+        let listed = listed.map(|session| (session.listed, id));
         let early = self.early[lifetime].first().copied();
         listed.into_iter().chain(early).min()
     }
@@ -411,8 +451,8 @@ impl Table {
         let moved = |deadline: Tick| Tick(deadline.0.saturating_add(new).saturating_sub(old));
         let mut next = self.timers[lifetime as usize].first;
         while let Some(session) = self.sessions.get_mut(next as usize) {
-            session.deadline = moved(session.deadline);
-            session.reported = session.deadline;
+            session.listed = moved(session.listed);
+            session.reported = session.deadline();
             next = session.timer.next;
         }
         let early = std::mem::take(&mut self.early[lifetime as usize]);
@@ -422,8 +462,8 @@ impl Table {
         let early: BTreeSet<_> = early.collect();
         for (deadline, id) in &early {
             let session = &mut self.sessions[*id as usize];
-            session.deadline = *deadline;
-            session.reported = *deadline;
+            session.listed = *deadline;
+            session.reported = session.deadline();
         }
         self.early[lifetime as usize] = early;
     }
@@ -432,10 +472,10 @@ impl Table {
     /// from elsewhere (a database, a peer) come with an earlier deadline.
     fn link_timer(&mut self, id: u32) {
         let session = &self.sessions[id as usize];
-        let (lifetime, deadline) = (session.lifetime as usize, session.deadline);
+        let (lifetime, deadline) = (session.lifetime as usize, session.listed);
         let last = self.timers[lifetime].last;
         match self.sessions.get_mut(last as usize) {
-            Some(before) if deadline < before.deadline => {
+            Some(before) if deadline < before.listed => {
                 self.early[lifetime].insert((deadline, id));
                 self.sessions[id as usize].timer = EARLY;
                 return;
@@ -454,7 +494,7 @@ impl Table {
         let session = &self.sessions[id as usize];
         let (Link { prev, next }, lifetime) = (session.timer, session.lifetime as usize);
         if session.timer == EARLY {
-            self.early[lifetime].remove(&(session.deadline, id));
+            self.early[lifetime].remove(&(session.listed, id));
             return;
         }
         match self.sessions.get_mut(prev as usize) {

@@ -56,7 +56,7 @@ impl Portions for Sessions<'_> {
                         remote: session.remote,
                         state: session.state,
                         lifetime: session.lifetime,
-                        deadline: session.deadline,
+                        deadline: session.deadline(),
                     },
                 })
             });

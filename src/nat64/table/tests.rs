@@ -90,8 +90,8 @@ proptest! {
         prop_assert_eq!(table.next_deadline(), expected.first().copied().map(Tick));
         let mut found = Vec::new();
         while let Some(id) = table.due(Lifetime::Udp, Tick(u64::MAX)) {
-            prop_assert_eq!(table.session(id).reported, table.session(id).deadline);
-            found.push(table.session(id).deadline.0);
+            prop_assert_eq!(table.session(id).reported, table.session(id).deadline());
+            found.push(table.session(id).deadline().0);
             table.remove_session(id);
         }
         prop_assert_eq!(found, expected);
@@ -207,4 +207,35 @@ fn a_counted_prefix_takes_no_more_than_its_bytes() {
     table.sessions_of_prefix(v6(0).addr, 64);
     let (_, prefixes) = table.prefixes.as_ref().unwrap();
     assert_eq!(entry(prefixes), 16 + 4);
+}
+
+/// A line of most processors' caches is 64 bytes; a session should not need two.
+#[test]
+fn what_packets_change_costs_no_memory() {
+    assert!(size_of::<Session>() <= 48);
+}
+
+#[test]
+fn a_session_that_was_put_off_ends_in_its_turn() {
+    let mut table = table();
+    let bib = table.add_bib(v6(1), v4(1), false).unwrap();
+    let first = session(&mut table, bib, 10, 100);
+    let second = session(&mut table, bib, 20, 200);
+    let put_off = |table: &Table, to| table.session(first).put_off(Tick(to));
+    assert!(!put_off(&table, 99), "never brought nearer");
+    assert!(
+        put_off(&table, 150) && put_off(&table, 120),
+        "the latest counts"
+    );
+    assert_eq!(table.session(first).deadline(), Tick(150));
+    assert!(!put_off(&table, 100 + 65_536), "does not lag so far behind");
+    assert_eq!(table.due(Lifetime::Udp, Tick(100)), Some(first));
+    table.list_anew(first);
+    assert_eq!(table.due(Lifetime::Udp, Tick(149)), None);
+    assert_eq!(table.due(Lifetime::Udp, Tick(150)), Some(first));
+    table.remove_session(first);
+    assert_eq!(table.due(Lifetime::Udp, Tick(200)), Some(second));
+    table.session(second).put_off(Tick(300));
+    table.restart(second, Lifetime::Udp, Tick(250));
+    assert_eq!(table.session(second).deadline(), Tick(250));
 }

@@ -74,14 +74,14 @@ impl Table for Nat64 {
     }
 }
 
-const fn state_of(protocol: Protocol, bib: &Bib, session: &Session) -> SessionState {
+fn state_of(protocol: Protocol, bib: &Bib, session: &Session) -> SessionState {
     SessionState {
         protocol,
         v4: bib.v4,
         remote: session.remote,
         state: session.state,
         lifetime: session.lifetime,
-        deadline: session.deadline,
+        deadline: session.deadline(),
     }
 }
 
