@@ -60,8 +60,24 @@
 //! # What is shared between threads
 //!
 //! Every worker is a thread with a queue of the TUN device and a netfilter queue for each
-//! instance. An instance is behind a lock that a worker takes once for a burst of up to 64
-//! packets, never around a system call. Changes of the tables go to the journal, in order,
+//! instance. The kernel spreads flows over the queues, the two directions of one not always to the
+//! same worker.
+//!
+//! Many threads may look at an instance at once, and one alone may change it. Who looks marks a
+//! place of its own for that ([`ShardedLock`](crossbeam_utils::sync::ShardedLock)), so that busy
+//! workers do not take lines of the processor's cache from each other. To look is enough for
+//! packets of sessions that go on as they are, and for all that is translated without sessions
+//! ([`engine::Turn`]): they put off the end of their session by one atomic number within it, at
+//! most once a millisecond, and every thread counts in a lane of its own. The session keeps its
+//! place in the order of deadlines; when its turn comes, or when the end has moved by the 5 seconds
+//! that are worth a report, it is moved to where it belongs.
+//!
+//! What is left of a burst of up to 64 packets (whatever begins or ends something, changes a state
+//! or is to be reported) comes after that, with the instance held alone, once; a packet whose flow
+//! has one waiting waits, too. Nothing is held around a system call. Displays only look, and so
+//! hold up nothing but changes.
+//!
+//! Changes of the tables go to the journal, in order,
 //! through a bounded channel; one thread writes them to SQLite. Commands are served by a tokio
 //! runtime of its own; nothing on the path of a packet is asynchronous or waits for a disk.
 //!

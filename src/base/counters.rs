@@ -4,6 +4,10 @@
 //!
 //! Names and order are those that `jool stats display` has; exporters depend on both.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
 macro_rules! counters {
     ($($variant:ident $name:literal $text:literal)*) => {
         /// One statistic; for packets that were not translated, also the reason.
@@ -255,8 +259,68 @@ impl Counters {
     }
 }
 
+/// Counters that several threads add to at once.
+///
+/// Each thread has a lane of its own, so that what one counts does not take the line of the
+/// processor's cache away that another one counts in.
+#[derive(Debug)]
+pub struct Lanes(Box<[CachePadded<[AtomicU64; Counter::ALL.len()]>; LANES]>);
+
+impl Lanes {
+    /// Adds what a thread has counted. More threads than lanes share some, which is slower and
+    /// nothing else.
+    pub fn add(&self, lane: usize, counted: &Counters) {
+        let Some(lane) = self.0.get(lane % LANES) else {
+            return;
+        };
+        for (sum, count) in lane.iter().zip(counted.0).filter(|(_, count)| *count != 0) {
+            sum.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds the sums of all lanes to `counters`.
+    pub fn add_to(&self, counters: &mut Counters) {
+        for lane in self.0.iter() {
+            for (counter, sum) in Counter::ALL.iter().zip(lane.iter()) {
+                counters.add(*counter, sum.load(Ordering::Relaxed));
+            }
+        }
+    }
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        let lane = || CachePadded::new([const { AtomicU64::new(0) }; Counter::ALL.len()]);
+        Self(Box::new(std::array::from_fn(|_| lane())))
+    }
+}
+
+/// Lanes of an instance, 640 bytes each.
+const LANES: usize = 16;
+
 impl Default for Counters {
     fn default() -> Self {
         Self([0; Counter::ALL.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_summed() {
+        let lanes = Lanes::default();
+        for lane in 0..2 * LANES {
+            let mut counted = Counters::default();
+            counted.add(Counter::Received4, lane as u64);
+            counted.count(Counter::Unknown);
+            lanes.add(lane, &counted);
+        }
+        let mut counters = Counters::default();
+        counters.count(Counter::Success);
+        lanes.add_to(&mut counters);
+        let sums = [Counter::Received4, Counter::Success, Counter::Unknown];
+        assert_eq!(sums.map(|c| counters.get(c)), [496, 1, 32]);
     }
 }

@@ -12,7 +12,7 @@
 use std::thread;
 use std::time::Instant;
 
-use super::gateway::remembering;
+use super::gateway::no_sessions;
 use super::news::row;
 use super::traffic::Slot;
 use crate::base::prefix::Pool6;
@@ -198,14 +198,16 @@ impl Portions for Sessions<'_> {
     }
 }
 
-/// Has a look at a table; packets wait.
+/// Has a look at a table. Packets that change it wait.
 pub(super) fn read<T>(
     slot: &Slot,
     protocol: Protocol,
     look: impl FnOnce(&Table) -> T,
 ) -> Result<T, Failure> {
-    let mut instance = slot.lock();
-    Ok(look(remembering(&mut instance)?.table(protocol)))
+    let instance = slot.read();
+    let nat64 = instance.sessions();
+    let nat64 = nat64.ok_or_else(|| no_sessions(slot.flavour))?;
+    Ok(look(nat64.table(protocol)))
 }
 
 /// How many keys are kept at a time, which is what a display needs in memory: 12 bytes each, and

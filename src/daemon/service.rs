@@ -39,7 +39,7 @@ impl Service for Gateway {
                 Ok(())
             }
             Command::GlobalDisplay => {
-                let settings = slot()?.lock().settings().clone();
+                let settings = slot()?.read().settings().clone();
                 reply(Reply::Settings(Box::new(settings)));
                 Ok(())
             }
@@ -81,7 +81,7 @@ impl Service for Gateway {
             Command::SessionDisplay { protocol } => {
                 let slot = slot()?;
                 stateful(&mut slot.lock())?;
-                let Some(pool6) = slot.lock().settings().pool6 else {
+                let Some(pool6) = slot.read().settings().pool6 else {
                     return Ok(());
                 };
                 let each = |rows| reply(Reply::Sessions(rows));
@@ -93,7 +93,7 @@ impl Service for Gateway {
             Command::StatsDisplay => {
                 let (mut counters, shares) = {
                     let slot = slot()?;
-                    let instance = slot.lock();
+                    let instance = slot.read();
                     (instance.counters(), instance.settings().ss_enabled)
                 };
                 let shares = shares && flavour == Flavour::Nat64;
@@ -138,7 +138,7 @@ impl Service for Gateway {
             Command::FmrtRemove { rule } => self.fmrt_remove(&*slot()?, rule),
             Command::FmrtFlush => self.fmrt_flush(&*slot()?),
             Command::Strays => {
-                let rows = slot()?.lock().strays();
+                let rows = slot()?.read().strays();
                 reply(Reply::Strays(rows));
                 Ok(())
             }
@@ -184,7 +184,7 @@ impl Gateway {
         for slot in slots.iter() {
             let queues = self.dataplane.queues(slot.number);
             let (sessions, enabled) = {
-                let instance = slot.lock();
+                let instance = slot.read();
                 let sessions = instance.counters().get(Counter::Sessions);
                 (sessions, instance.settings().ss_enabled)
             };

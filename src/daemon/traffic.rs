@@ -1,30 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Where the packets meet the instances: the workers' side of the daemon.
 //!
-//! An instance is behind one lock that a worker takes once for a burst, never for the system
-//! calls around it. What happened to its tables goes to the journal before the lock is given
-//! back, so that the journal hears of it in the order in which it happened.
+//! Workers share an instance for packets that change nothing but the time when their session ends.
+//! For what is left of a burst after that, a worker has the instance for itself; never for the
+//! system calls around it. What happened to its tables goes to the journal before the instance is
+//! given back, so that the journal hears of it in the order in which it happened.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
+
+use self::serve::{Burst, bit, handle, lane, meta};
 use super::cluster::Port;
 use super::follow::Followers;
 use super::log::{Log, Wanted};
 use super::meter::{Meter, Tally};
 use super::news::News;
 use super::{clock, sync};
-use crate::base::counters::Counter;
-use crate::base::host::Host;
+use crate::base::counters::{Counter, Counters};
+use crate::base::host::Host as _;
 use crate::base::{Protocol, Tick};
 use crate::dataplane::{Addresses, Handler, Received, SendReport, Source, Verdict, Waker};
-use crate::engine::{Instance, Meta, Outcome};
+use crate::engine::Instance;
 use crate::model::settings::Settings;
 use crate::model::{Flavour, Framework};
 use crate::nat64::{Change, Nat64};
 use crate::store::{self, InstanceId, Store};
 use crate::wire::output::Output;
+
+mod serve;
 
 /// An instance in service.
 pub(super) struct Slot {
@@ -38,13 +44,14 @@ pub(super) struct Slot {
     /// Where other gateways hear of its sessions.
     pub(super) sync: sync::Port,
     pub(super) meter: Meter,
-    instance: Mutex<Instance>,
+    /// Each thread that looks marks a place of its own for that; who changes marks all of them.
+    instance: ShardedLock<Instance>,
     complained: Mutex<Option<Instant>>,
 }
 
 /// All instances in service, in order of creation.
 pub(super) struct Traffic {
-    slots: RwLock<Vec<Arc<Slot>>>,
+    slots: ShardedLock<Vec<Arc<Slot>>>,
     /// Removed, but with something left to say.
     leaving: Mutex<Vec<Arc<Slot>>>,
     pub(super) store: Store,
@@ -89,15 +96,25 @@ impl Slot {
             followers: Followers::default(),
             sync: sync::Port::default(),
             meter: Meter::new(),
-            instance: Mutex::new(instance),
+            instance: ShardedLock::new(instance),
             complained: Mutex::new(None),
         }
     }
 
     /// The instance, exclusively. Keep it short: workers wait.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Instance> {
+    pub(super) fn lock(&self) -> ShardedLockWriteGuard<'_, Instance> {
         // The tables are sound between any two of their methods, even if a thread died.
-        self.instance.lock().unwrap_or_else(PoisonError::into_inner)
+        self.instance
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The instance, to look at it. Workers go on with packets of sessions that are known.
+    ///
+    /// A thread that has it already must not ask again, for this or for more: others that wait
+    /// come first.
+    pub(super) fn read(&self) -> ShardedLockReadGuard<'_, Instance> {
+        self.instance.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn warn_exhausted(&self, mark: u32) {
@@ -126,7 +143,7 @@ impl Slot {
 impl Traffic {
     pub(super) fn new(slots: Vec<Arc<Slot>>, store: Store, host: Addresses, log: Log) -> Self {
         Self {
-            slots: RwLock::new(slots),
+            slots: ShardedLock::new(slots),
             leaving: Mutex::new(Vec::new()),
             store,
             host,
@@ -148,7 +165,7 @@ impl Traffic {
         }
     }
 
-    pub(super) fn slots(&self) -> RwLockReadGuard<'_, Vec<Arc<Slot>>> {
+    pub(super) fn slots(&self) -> ShardedLockReadGuard<'_, Vec<Arc<Slot>>> {
         self.slots.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -273,7 +290,7 @@ impl Traffic {
 
     /// Writes everything an instance has to disk and waits for it, once there is no more traffic.
     pub(super) fn finish(&self, slot: &Slot) -> Result<(), store::Error> {
-        let snapshot = slot.lock().sessions().map(Nat64::snapshot);
+        let snapshot = slot.read().sessions().map(Nat64::snapshot);
         match snapshot {
             Some(snapshot) => self.store.save(slot.id, snapshot),
             None => Ok(()),
@@ -289,7 +306,7 @@ impl Traffic {
         }
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Arc<Slot>>> {
+    fn write(&self) -> ShardedLockWriteGuard<'_, Vec<Arc<Slot>>> {
         self.slots.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -314,29 +331,25 @@ impl Traffic {
         };
         for slot in slots.iter() {
             let barred = slot.framework == Framework::Iptables;
-            let mut tally = Tally::begin();
-            let mut instance = slot.lock();
-            let packets = packets.iter().zip(verdicts.iter_mut()).zip(&passing);
-            for ((packet, verdict), passing) in packets {
-                if barred && *passing {
-                    continue;
-                }
-                if *verdict == Verdict::Accept && instance.concerns(&self.host, packet.bytes) {
-                    let handled = handle(
-                        &self.host,
-                        &mut instance,
-                        now,
-                        packet,
-                        false,
-                        &mut tally,
-                        out,
-                    );
-                    *verdict = handled;
+            let mut wanted = 0;
+            {
+                let (instance, host) = (slot.read(), self.host.view());
+                let packets = packets.iter().zip(verdicts.iter()).zip(&passing);
+                for (index, ((packet, verdict), passing)) in packets.enumerate() {
+                    let free = *verdict == Verdict::Accept && !(barred && *passing);
+                    if free && instance.concerns(&host, packet.bytes) {
+                        wanted |= bit(index);
+                    }
                 }
             }
-            self.publish(slot, &mut instance, Origin::Packets);
-            drop(instance);
-            slot.meter.add(&tally);
+            // What is written to the TUN device again would come here again.
+            let burst = Burst {
+                now,
+                packets,
+                wanted,
+                may_wait: false,
+            };
+            self.serve(slot, &burst, verdicts, out);
         }
     }
 
@@ -345,7 +358,7 @@ impl Traffic {
     fn begins_here(&self, slots: &[Arc<Slot>], packet: &[u8]) -> bool {
         if let Some(source) = source4(packet) {
             let has = |slot: &Arc<Slot>| {
-                let instance = slot.lock();
+                let instance = slot.read();
                 instance
                     .nat64()
                     .is_some_and(|nat64| nat64.pool4().has_address(source))
@@ -366,7 +379,7 @@ impl Traffic {
         out: &mut Output,
     ) -> Verdict {
         let of = |flavour| slots.iter().filter(move |slot| slot.flavour == flavour);
-        if of(Flavour::Nat64).any(|slot| slot.lock().concerns(&self.host, packet.bytes)) {
+        if of(Flavour::Nat64).any(|slot| slot.read().concerns(&self.host, packet.bytes)) {
             return Verdict::Accept;
         }
         of(Flavour::Siit)
@@ -374,15 +387,8 @@ impl Traffic {
             .map(|slot| {
                 let mut tally = Tally::begin();
                 let mut instance = slot.lock();
-                let verdict = handle(
-                    &self.host,
-                    &mut instance,
-                    now,
-                    packet,
-                    false,
-                    &mut tally,
-                    out,
-                );
+                let meta = meta(packet, false, &self.host);
+                let verdict = handle(&mut instance, now, &meta, packet, &mut tally, out);
                 slot.meter.add(&tally);
                 verdict
             })
@@ -410,27 +416,22 @@ impl Handler for Traffic {
             return;
         };
         let shared = |packet: &Received<'_>| packet.from_host && slot.flavour != Flavour::Nat64;
-        for (packet, verdict) in packets.iter().zip(verdicts.iter_mut()) {
+        let mut wanted = 0;
+        let each = packets.iter().zip(verdicts.iter_mut()).enumerate();
+        for (index, (packet, verdict)) in each {
             if shared(packet) {
                 *verdict = self.complaint(&slots, now, packet, out);
+            } else {
+                wanted |= bit(index);
             }
         }
-        let mut tally = Tally::begin();
-        let mut instance = slot.lock();
-        // The host's addresses are locked once for a burst; always after the instance.
-        let host = self.host.view();
-        for (packet, verdict) in packets.iter().zip(verdicts) {
-            if !shared(packet) {
-                *verdict = handle(&host, &mut instance, now, packet, true, &mut tally, out);
-            }
-        }
-        drop(host);
-        self.publish(slot, &mut instance, Origin::Packets);
-        if let Some(mark) = instance.sessions_mut().and_then(Nat64::take_exhausted) {
-            slot.warn_exhausted(mark);
-        }
-        drop(instance);
-        slot.meter.add(&tally);
+        let burst = Burst {
+            now,
+            packets,
+            wanted,
+            may_wait: true,
+        };
+        self.serve(slot, &burst, verdicts, out);
     }
 
     fn tick(&self, now: Tick, out: &mut Output) {
@@ -468,8 +469,7 @@ impl Handler for Traffic {
         if *report == SendReport::default() {
             return;
         }
-        let mut instance = slot.lock();
-        let counters = instance.counters_mut();
+        let mut counters = Counters::default();
         for (counter, count) in [
             (Counter::DstOutput, report.failed_packets),
             (Counter::Icmp6errSuccess, report.icmp6_sent),
@@ -479,31 +479,7 @@ impl Handler for Traffic {
         ] {
             counters.add(counter, count);
         }
-    }
-}
-
-fn handle(
-    host: &dyn Host,
-    instance: &mut Instance,
-    now: Tick,
-    packet: &Received<'_>,
-    may_wait: bool,
-    tally: &mut Tally,
-    out: &mut Output,
-) -> Verdict {
-    let meta = Meta {
-        mark: packet.mark,
-        ingress_mtu: packet.ingress_mtu,
-        reassembled: packet.reassembled,
-        from_host: packet.from_host,
-        may_wait: may_wait && !packet.from_host,
-        host,
-    };
-    let outcome = instance.handle(now, &meta, packet.bytes, out);
-    tally.count(packet.bytes, outcome);
-    match outcome {
-        Outcome::Translated | Outcome::Dropped(_) | Outcome::Held => Verdict::Taken,
-        Outcome::NotOurs(_) => Verdict::Accept,
+        slot.read().count(lane(), &counters);
     }
 }
 

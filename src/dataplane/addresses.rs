@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, PoisonError};
 
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
@@ -30,7 +31,8 @@ const REMEMBERED: usize = 1024;
 /// What this host is called, as of the last [`Addresses::refresh`].
 #[derive(Debug)]
 pub struct Addresses {
-    local: RwLock<Local>,
+    /// Asked by every worker with every burst.
+    local: ShardedLock<Local>,
     sources: Mutex<Sources>,
 }
 
@@ -66,7 +68,7 @@ impl Addresses {
         v6.set_only_v6(true)
             .map_err(Error::system("set up an IPv6 socket"))?;
         let this = Self {
-            local: RwLock::default(),
+            local: ShardedLock::default(),
             sources: Mutex::new(Sources {
                 v4: open(Domain::IPV4, "IPv4")?,
                 v6,
@@ -128,7 +130,7 @@ impl Addresses {
         }
     }
 
-    fn local(&self) -> RwLockReadGuard<'_, Local> {
+    fn local(&self) -> ShardedLockReadGuard<'_, Local> {
         self.local.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,7 +138,7 @@ impl Addresses {
 /// See [`Addresses::view`].
 #[derive(Debug)]
 pub struct View<'a> {
-    local: RwLockReadGuard<'a, Local>,
+    local: ShardedLockReadGuard<'a, Local>,
     sources: &'a Mutex<Sources>,
 }
 

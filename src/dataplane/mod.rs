@@ -503,7 +503,7 @@ fn patiently<T>(
 }
 
 /// The most packets that are handled at once.
-const BURST: usize = 64;
+pub const BURST: usize = 64;
 
 /// More than any burst takes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);

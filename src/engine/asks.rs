@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Instance, Meta, Outcome, Translator};
+use super::{Instance, Meta, Outcome, Translator, conclude};
 use crate::base::host::Host;
 use crate::base::{Protocol, Tick, Transport4};
 use crate::nat64::question::Question;
@@ -220,7 +220,10 @@ impl Instance {
         let Translator::Nat64(stateful) = &mut self.translator else {
             return false;
         };
-        let super::nat64::Stateful { nat64, asks, .. } = &mut **stateful;
+        let super::nat64::Stateful { nat64, asks } = &mut **stateful;
+        let Some(asks) = asks else {
+            return false;
+        };
         if !asks.waiting.is_empty() {
             let waiting = asks.waiting.keys().copied();
             let known: Vec<_> = waiting.filter(|q| nat64.knows(&self.settings, q)).collect();
@@ -244,8 +247,9 @@ impl Instance {
                 may_wait: false,
                 host,
             };
-            let result = self.decide(now, &meta, &held.bytes, out);
-            if let Outcome::NotOurs(_) = self.conclude(&held.bytes, result, out) {
+            let result = self.translate(now, &meta, &held.bytes, out);
+            let outcome = conclude(result, &held.bytes, out, &mut self.counters);
+            if let Outcome::NotOurs(_) = outcome {
                 out.packet(held.bytes.len()).copy_from_slice(&held.bytes);
             }
         }
@@ -254,19 +258,20 @@ impl Instance {
 
     /// The packets that wait, in numbers.
     pub fn waiting(&self) -> Tally {
-        match &self.translator {
-            Translator::Nat64(stateful) => Tally {
-                packets: stateful.asks.packets,
-                refused: stateful.asks.refused,
-                late: stateful.asks.late,
-            },
-            Translator::Siit(_) | Translator::Mapt(_) => Tally::default(),
-        }
+        let asks = match &self.translator {
+            Translator::Nat64(stateful) => stateful.asks.as_ref(),
+            Translator::Siit(_) | Translator::Mapt(_) => None,
+        };
+        asks.map_or_else(Tally::default, |asks| Tally {
+            packets: asks.packets,
+            refused: asks.refused,
+            late: asks.late,
+        })
     }
 
-    const fn asks_mut(&mut self) -> Option<&mut Asks> {
+    fn asks_mut(&mut self) -> Option<&mut Asks> {
         match &mut self.translator {
-            Translator::Nat64(stateful) => Some(&mut stateful.asks),
+            Translator::Nat64(stateful) => stateful.asks.as_deref_mut(),
             Translator::Siit(_) | Translator::Mapt(_) => None,
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Sources for ICMP errors from routers whose addresses have no translation (RFC 6791).
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::hash::Hasher;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,19 +15,22 @@ use crate::wire::Refusal;
 /// Numbers that cannot be guessed without the key.
 pub(super) struct Random {
     key: [u8; 16],
-    drawn: u64,
+    drawn: AtomicU64,
 }
 
 impl Random {
     pub(super) const fn new(key: [u8; 16]) -> Self {
-        Self { key, drawn: 0 }
+        Self {
+            key,
+            drawn: AtomicU64::new(0),
+        }
     }
 
     /// A source for an error to `dst` that came with `hop_limit`: of the prefix set aside for it,
     /// or the host's own.
     //= rfc6791#section-5
     pub(super) fn source4(
-        &mut self,
+        &self,
         settings: &Settings,
         host: &dyn Host,
         hop_limit: u8,
@@ -47,7 +51,7 @@ impl Random {
 
     /// The same the other way.
     pub(super) fn source6(
-        &mut self,
+        &self,
         settings: &Settings,
         host: &dyn Host,
         dst: Ipv6Addr,
@@ -61,10 +65,10 @@ impl Random {
         Ok((u128::from(pool.network()) | random & hosts).into())
     }
 
-    fn next(&mut self) -> u64 {
-        self.drawn = self.drawn.wrapping_add(1);
+    fn next(&self) -> u64 {
+        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
         let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write_u64(self.drawn);
+        hasher.write_u64(drawn);
         hasher.finish()
     }
 }

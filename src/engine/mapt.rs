@@ -12,11 +12,13 @@ use self::napt::Napt;
 use self::strays::Strays;
 use super::error_source::Random;
 use super::nat64::{inner_ports, is_one_host4};
+use super::tables::{Shared, Tables};
 use super::{Env, destination4, destination6, version};
 use crate::base::counters::Counter;
 use crate::base::host::Host;
 use crate::map::Mapt;
 use crate::model::settings::Settings;
+use crate::nat64::Nat64;
 use crate::wire::output::Output;
 use crate::wire::{L4, Packet4, Packet6, Refusal};
 use crate::xlat::Rewrite;
@@ -35,8 +37,14 @@ pub(super) struct Mapping {
     pub(super) strays: Strays,
     key: [u8; 16],
     random: Random,
-    /// Holds a packet between the two passes of a hairpin.
-    scratch: Vec<u8>,
+}
+
+/// What one packet is translated by.
+struct Way<'a, T> {
+    mapt: &'a Mapt,
+    /// The tables of a customer edge that translates private addresses itself.
+    napt: Option<&'a mut T>,
+    random: &'a Random,
 }
 
 /// A packet, which may be between the two passes of a hairpin.
@@ -58,7 +66,6 @@ impl Mapping {
             strays: Strays::default(),
             key,
             random: Random::new(key),
-            scratch: Vec::new(),
         };
         mapping.configure(settings);
         mapping
@@ -83,11 +90,7 @@ impl Mapping {
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), Refusal> {
-        let result = match Role::of(env.settings) {
-            Role::Ce(own) => self.ce_six(env, &own, Passing::first(bytes), out),
-            Role::Br => self.br_six(env, bytes, out),
-            Role::Nobody => Err(Refusal::accept(Counter::MaptEui6p)),
-        };
+        let result = self.way().six(env, bytes, out);
         result.inspect_err(|refusal| {
             self.strays.note(refusal, || {
                 let packet = Packet6::parse(bytes).ok()?;
@@ -103,11 +106,7 @@ impl Mapping {
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), Refusal> {
-        let result = match Role::of(env.settings) {
-            Role::Ce(own) => self.ce_four(env, &own, bytes, out),
-            Role::Br => self.br_four(env, bytes, out),
-            Role::Nobody => Err(Refusal::accept(Counter::MaptAddr4)),
-        };
+        let result = self.way().four(env, bytes, out);
         result.inspect_err(|refusal| {
             self.strays.note(refusal, || {
                 let packet = Packet4::parse(bytes).ok()?;
@@ -115,6 +114,37 @@ impl Mapping {
                 Some((addresses, ports4(&packet).ok()?))
             });
         })
+    }
+
+    fn way(&mut self) -> Way<'_, Nat64> {
+        Way {
+            mapt: &self.mapt,
+            napt: self.napt.as_mut().map(|napt| &mut napt.nat64),
+            random: &self.random,
+        }
+    }
+
+    /// Translates a packet that changes nothing here but when its session ends. `None` for others;
+    /// then nothing has happened.
+    pub(super) fn settled(
+        &self,
+        env: &Env<'_>,
+        bytes: &[u8],
+        out: &mut Output,
+    ) -> Option<Result<(), Refusal>> {
+        let mut tables = self.napt.as_ref().map(|napt| Shared::new(&napt.nat64));
+        let mut way = Way {
+            mapt: &self.mapt,
+            napt: tables.as_mut(),
+            random: &self.random,
+        };
+        let result = match version(bytes) {
+            Some(6) => way.six(env, bytes, out),
+            _ => way.four(env, bytes, out),
+        };
+        let unsettled = tables.is_some_and(|tables| tables.unsettled)
+            || result.as_ref().is_err_and(strays::concern);
+        (!unsettled).then_some(result)
     }
 
     /// Whether a packet is for this instance, by its destination.
@@ -136,27 +166,23 @@ impl Mapping {
             (Role::Ce(_) | Role::Br, _) | (Role::Nobody, _) => false,
         }
     }
+}
 
-    /// Takes the packet just written out again, for its second pass.
-    fn take_back(&mut self, first: usize, out: &mut Output) -> Vec<u8> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        scratch.extend_from_slice(out.get(first).unwrap_or_default());
-        out.truncate(first);
-        scratch
+impl<T: Tables> Way<'_, T> {
+    fn six(&mut self, env: &Env<'_>, bytes: &[u8], out: &mut Output) -> Result<(), Refusal> {
+        match Role::of(env.settings) {
+            Role::Ce(own) => self.ce_six(env, &own, Passing::first(bytes), out),
+            Role::Br => self.br_six(env, bytes, out),
+            Role::Nobody => Err(Refusal::accept(Counter::MaptEui6p)),
+        }
     }
 
-    fn give_back(&mut self, scratch: Vec<u8>, result: Result<(), Refusal>) -> Result<(), Refusal> {
-        self.scratch = scratch;
-        // The packet in hand is not the one that came: neither kernel nor sender would know it. This
-        // one answer is about what came.
-        result.map_err(|refusal| {
-            if refusal.reason == Counter::SoFull {
-                refusal
-            } else {
-                Refusal::drop(refusal.reason)
-            }
-        })
+    fn four(&mut self, env: &Env<'_>, bytes: &[u8], out: &mut Output) -> Result<(), Refusal> {
+        match Role::of(env.settings) {
+            Role::Ce(own) => self.ce_four(env, &own, bytes, out),
+            Role::Br => self.br_four(env, bytes, out),
+            Role::Nobody => Err(Refusal::accept(Counter::MaptAddr4)),
+        }
     }
 }
 
@@ -198,6 +224,18 @@ fn ports4(packet: &Packet4<'_>) -> Result<[u16; 2], Refusal> {
 /// Whether an IPv4 address is the business of the host or its links.
 fn is_near4(host: &dyn Host, addr: Ipv4Addr) -> bool {
     !is_one_host4(addr) || addr.is_link_local() || host.is_local4(addr)
+}
+
+/// What becomes of a packet after a second pass. The packet in hand is not the one that came:
+/// neither kernel nor sender would know it. One answer is about what came.
+fn second(result: Result<(), Refusal>) -> Result<(), Refusal> {
+    result.map_err(|refusal| {
+        if refusal.reason == Counter::SoFull {
+            refusal
+        } else {
+            Refusal::drop(refusal.reason)
+        }
+    })
 }
 
 const fn rewrite<A>(src: A, dst: A) -> Rewrite<A> {

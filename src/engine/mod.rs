@@ -5,9 +5,12 @@
 //! argument, packets are slices, output is a buffer of the caller's: nothing here touches the
 //! system.
 
+use core::sync::atomic::{AtomicU16, AtomicU64};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::base::counters::{Counter, Counters};
+use crossbeam_utils::CachePadded;
+
+use crate::base::counters::{Counter, Counters, Lanes};
 use crate::base::host::Host;
 use crate::base::{Protocol, Tick};
 use crate::map::{Mapt, Siit};
@@ -24,20 +27,27 @@ mod error_source;
 mod mapt;
 mod nat64;
 mod siit;
+mod tables;
+mod turn;
+
+pub use self::turn::Turn;
 
 /// An instance: settings, tables, counters.
 pub struct Instance {
     settings: Settings,
     translator: Translator,
     counters: Counters,
-    identification: u16,
-    /// The latest time that was heard of.
-    now: Tick,
+    /// What was counted in [turns](Turn).
+    lanes: Lanes,
+    /// Written with every burst, so not beside what every packet reads.
+    identification: CachePadded<AtomicU16>,
+    /// The latest time that was heard of, in milliseconds.
+    now: AtomicU64,
 }
 
 /// What sets the flavours apart.
 enum Translator {
-    Nat64(Box<nat64::Stateful>),
+    Nat64(Box<nat64::Stateful<Nat64>>),
     Siit(siit::Stateless),
     Mapt(Box<mapt::Mapping>),
 }
@@ -111,8 +121,9 @@ impl Instance {
             },
             settings,
             counters: Counters::default(),
-            identification: u16::from_ne_bytes([key[0], key[1]]),
-            now: Tick::default(),
+            lanes: Lanes::default(),
+            identification: AtomicU16::new(u16::from_ne_bytes([key[0], key[1]])).into(),
+            now: AtomicU64::new(0),
         }
     }
 
@@ -237,6 +248,7 @@ impl Instance {
     /// The counters, gauges included.
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters.clone();
+        self.lanes.add_to(&mut counters);
         let Some(nat64) = self.sessions() else {
             return counters;
         };
@@ -278,33 +290,7 @@ impl Instance {
         out: &mut Output,
     ) -> Outcome {
         let result = self.translate(now, meta, packet, out);
-        self.conclude(packet, result, out)
-    }
-
-    fn conclude(
-        &mut self,
-        packet: &[u8],
-        result: Result<(), Refusal>,
-        out: &mut Output,
-    ) -> Outcome {
-        let Err(refusal) = result else {
-            self.counters.count(Counter::Success);
-            return Outcome::Translated;
-        };
-        if refusal.verdict != Verdict::Hold {
-            self.counters.count(refusal.reason);
-        }
-        match refusal.verdict {
-            Verdict::Hold => Outcome::Held,
-            Verdict::Accept => Outcome::NotOurs(refusal.reason),
-            Verdict::Drop => Outcome::Dropped(refusal.reason),
-            Verdict::Reply(reply) => {
-                if let Some(error) = xlat::icmp::reply_to(packet, reply) {
-                    out.push_error(error);
-                }
-                Outcome::Dropped(refusal.reason)
-            }
-        }
+        outcome(result, packet, out, &mut self.counters)
     }
 
     fn translate(
@@ -315,39 +301,36 @@ impl Instance {
         out: &mut Output,
     ) -> Result<(), Refusal> {
         let now = self.clock(now);
-        match version(packet) {
-            Some(6) => self.counters.count(Counter::Received6),
-            Some(4) => self.counters.count(Counter::Received4),
-            _ => return Err(Refusal::accept(Counter::SkbTruncated)),
-        }
-        self.decide(now, meta, packet, out)
-    }
-
-    fn decide(
-        &mut self,
-        now: Tick,
-        meta: &Meta<'_>,
-        packet: &[u8],
-        out: &mut Output,
-    ) -> Result<(), Refusal> {
-        if !self.settings.manually_enabled {
-            return Err(Refusal::accept(Counter::XlatorDisabled));
-        }
-        self.identification = self.identification.wrapping_add(1);
+        let version = self.accepts(packet)?;
+        let identification = self.identification.get_mut();
+        *identification = identification.wrapping_add(1);
         let env = Env {
             settings: &self.settings,
             now,
             meta,
-            identification: self.identification,
+            identification: *identification,
         };
-        match (&mut self.translator, version(packet)) {
-            (Translator::Nat64(stateful), Some(6)) => stateful.six(&env, packet, out),
+        match (&mut self.translator, version) {
+            (Translator::Nat64(stateful), Version::Six) => stateful.six(&env, packet, out),
             (Translator::Nat64(stateful), _) => stateful.four(&env, packet, out),
-            (Translator::Siit(stateless), Some(6)) => stateless.six(&env, packet, out),
+            (Translator::Siit(stateless), Version::Six) => stateless.six(&env, packet, out),
             (Translator::Siit(stateless), _) => stateless.four(&env, packet, out),
-            (Translator::Mapt(mapping), Some(6)) => mapping.six(&env, packet, out),
+            (Translator::Mapt(mapping), Version::Six) => mapping.six(&env, packet, out),
             (Translator::Mapt(mapping), _) => mapping.four(&env, packet, out),
         }
+    }
+
+    /// The version of a packet that is to be looked at.
+    fn accepts(&self, packet: &[u8]) -> Result<Version, Refusal> {
+        let version = match version(packet) {
+            Some(6) => Version::Six,
+            Some(4) => Version::Four,
+            _ => return Err(Refusal::accept(Counter::SkbTruncated)),
+        };
+        if !self.settings.manually_enabled {
+            return Err(Refusal::accept(Counter::XlatorDisabled));
+        }
+        Ok(version)
     }
 
     /// Takes a session from a peer; `None` where there is no state to have any.
@@ -399,8 +382,9 @@ impl Instance {
     /// with an older time each of its sessions would be sorted in behind all that others began
     /// meanwhile.
     fn clock(&mut self, now: Tick) -> Tick {
-        self.now = self.now.max(now);
-        self.now
+        let latest = self.now.get_mut();
+        *latest = now.0.max(*latest);
+        Tick(*latest)
     }
 
     /// Takes what happened to the tables since the last call; `into` is emptied first.
@@ -410,6 +394,54 @@ impl Instance {
             None => into.clear(),
         }
     }
+}
+
+/// Counts a packet and says what becomes of it.
+fn outcome(
+    result: Result<(), Refusal>,
+    packet: &[u8],
+    out: &mut Output,
+    counters: &mut Counters,
+) -> Outcome {
+    match version(packet) {
+        Some(6) => counters.count(Counter::Received6),
+        Some(4) => counters.count(Counter::Received4),
+        _ => {}
+    }
+    conclude(result, packet, out, counters)
+}
+
+/// Counts what becomes of a packet that was counted when it came.
+fn conclude(
+    result: Result<(), Refusal>,
+    packet: &[u8],
+    out: &mut Output,
+    counters: &mut Counters,
+) -> Outcome {
+    let Err(refusal) = result else {
+        counters.count(Counter::Success);
+        return Outcome::Translated;
+    };
+    if refusal.verdict != Verdict::Hold {
+        counters.count(refusal.reason);
+    }
+    match refusal.verdict {
+        Verdict::Hold => Outcome::Held,
+        Verdict::Accept => Outcome::NotOurs(refusal.reason),
+        Verdict::Drop => Outcome::Dropped(refusal.reason),
+        Verdict::Reply(reply) => {
+            if let Some(error) = xlat::icmp::reply_to(packet, reply) {
+                out.push_error(error);
+            }
+            Outcome::Dropped(refusal.reason)
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Six,
+    Four,
 }
 
 fn version(packet: &[u8]) -> Option<u8> {

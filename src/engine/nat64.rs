@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use etherparse::PacketBuilder;
 
 use super::asks::Asks;
+use super::tables::Tables;
 use super::{Env, destination4, destination6, version};
 use crate::base::counters::Counter;
 use crate::base::host::Host;
@@ -19,19 +20,17 @@ use crate::wire::{IcmpReply, Inner, InnerL4, L4, Packet4, Packet6, Refusal, TcpF
 use crate::xlat::{self, Plan, Rewrite};
 
 /// What a NAT64 instance has besides settings and counters.
-pub(super) struct Stateful {
-    pub(super) nat64: Nat64,
-    pub(super) asks: Asks,
-    /// Holds a packet between the two passes of a hairpin.
-    scratch: Vec<u8>,
+pub(super) struct Stateful<T> {
+    pub(super) nat64: T,
+    /// What waits for other gateways; where several threads look at the tables, nothing can.
+    pub(super) asks: Option<Box<Asks>>,
 }
 
-impl Stateful {
+impl Stateful<Nat64> {
     pub(super) fn new(key: [u8; 16]) -> Self {
         Self {
             nat64: Nat64::new(key),
-            asks: Asks::default(),
-            scratch: Vec::new(),
+            asks: Some(Box::default()),
         }
     }
 
@@ -59,7 +58,9 @@ impl Stateful {
         self.nat64.release_held();
         turn_away(&mut self.nat64, out);
     }
+}
 
+impl<T: Tables> Stateful<T> {
     pub(super) fn six(
         &mut self,
         env: &Env<'_>,
@@ -113,7 +114,7 @@ impl Stateful {
         };
         let first = out.len();
         xlat::six_to_four(&packet, &plan, &env.rules(AMEND), out)?;
-        if !self.nat64.covers(env.meta.host, protocol, peer) {
+        if !self.nat64.look().covers(env.meta.host, protocol, peer) {
             return Ok(());
         }
         self.hairpin(env, bytes, first, out)
@@ -129,12 +130,9 @@ impl Stateful {
         first: usize,
         out: &mut Output,
     ) -> Result<(), Refusal> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        scratch.extend_from_slice(out.get(first).unwrap_or_default());
-        out.truncate(first);
-        let result = self.inward(env, &scratch, original, out);
-        self.scratch = scratch;
+        let packet = out.take_back(first);
+        let result = self.inward(env, &packet, original, out);
+        out.give_back(packet);
         // The packet in hand is not the one that came: neither kernel nor sender would know it.
         result.map_err(|refusal| {
             if refusal.reason == Counter::SoFull {
@@ -169,9 +167,7 @@ impl Stateful {
             mark: env.meta.mark,
             flags,
         };
-        let v4 = self
-            .nat64
-            .outbound(env.now, env.settings, env.meta.host, flow)?;
+        let v4 = self.nat64.outbound(env, flow)?;
         let peer_port = match protocol {
             Protocol::Tcp | Protocol::Udp => remote.1,
             Protocol::Icmp => v4.port,
@@ -198,7 +194,7 @@ impl Stateful {
             return Err(Refusal::accept(Counter::SessionNotFound));
         };
         let client = Transport6::new(inner.dst, dst);
-        let Some(v4) = self.nat64.mapped_v4(protocol, client) else {
+        let Some(v4) = self.nat64.look().mapped_v4(protocol, client) else {
             return Err(Refusal::accept(Counter::SessionNotFound));
         };
         let peer_port = match protocol {
@@ -241,7 +237,7 @@ impl Stateful {
         let Some(pool6) = env.settings.pool6 else {
             return Err(Refusal::accept(Counter::Pool6Unset));
         };
-        if destination4(bytes).is_some_and(|dst| !self.nat64.covers_address(host, dst)) {
+        if destination4(bytes).is_some_and(|dst| !self.nat64.look().covers_address(host, dst)) {
             return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
         let packet = Packet4::parse(bytes)?;
@@ -302,8 +298,8 @@ impl Stateful {
             // Fragments do not say; whole messages of other kinds are the host's.
             L4::Icmp { .. } | L4::LaterFragment => return packet.fragment.is_some(),
         };
-        self.nat64
-            .covers(host, protocol, Transport4::new(addr, port))
+        let v4 = Transport4::new(addr, port);
+        self.nat64.look().covers(host, protocol, v4)
     }
 
     fn flow_in(
@@ -312,20 +308,25 @@ impl Stateful {
         pool6: Pool6,
         flow: Inbound<'_>,
     ) -> Result<Plan<Ipv6Addr>, Refusal> {
-        if !self.nat64.covers(env.meta.host, flow.protocol, flow.v4) {
+        if !self
+            .nat64
+            .look()
+            .covers(env.meta.host, flow.protocol, flow.v4)
+        {
             return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
         let question = Question::client(flow.protocol, flow.v4, flow.remote);
         // Before the tables take an answer for a stranger's knock, and keep it for a client that is to
         // open a connection as well.
-        if flow.flags.syn && self.asks.is_open() && !self.nat64.knows(env.settings, &question) {
+        let asks = self.asks.as_ref().is_some_and(|asks| asks.is_open());
+        if flow.flags.syn && asks && !self.nat64.knows(env, &question) {
             let knock = Refusal::drop(Counter::Syn4Expected);
             let refusal = self.ask(env, question, flow.packet, knock);
             if refusal.verdict == Verdict::Hold {
                 return Err(refusal);
             }
         }
-        let client = self.nat64.inbound(env.now, env.settings, flow);
+        let client = self.nat64.inbound(env, flow);
         let client = client.map_err(|refusal| self.ask(env, question, flow.packet, refusal))?;
         let peer_port = match flow.protocol {
             Protocol::Tcp | Protocol::Udp => flow.remote.port,
@@ -352,10 +353,10 @@ impl Stateful {
     ) -> Result<Plan<Ipv6Addr>, Refusal> {
         let (protocol, src, dst) = inner_ports(inner)?;
         let v4 = Transport4::new(inner.src, src);
-        if !self.nat64.covers(env.meta.host, protocol, v4) {
+        if !self.nat64.look().covers(env.meta.host, protocol, v4) {
             return Err(Refusal::accept(Counter::Pool4Mismatch));
         }
-        let Some(client) = self.nat64.mapped_v6(protocol, v4) else {
+        let Some(client) = self.nat64.look().mapped_v6(protocol, v4) else {
             return Err(Refusal::accept(Counter::SessionNotFound));
         };
         let remote = pool6.embed(inner.dst);
@@ -382,7 +383,7 @@ impl Stateful {
     }
 }
 
-impl Stateful {
+impl<T: Tables> Stateful<T> {
     /// What becomes of a packet that was refused: where another gateway may know what is missing, it
     /// waits for that instead.
     #[cold]
@@ -401,10 +402,14 @@ impl Stateful {
                 | Counter::SessionNotFound
                 | Counter::Adf
         );
-        let held = unknown
-            && self.nat64.may_be_known_elsewhere(&question)
-            && self.asks.hold(env.now, question, env.meta, original);
-        if held {
+        if !unknown || !self.nat64.look().may_be_known_elsewhere(&question) {
+            return refusal;
+        }
+        let Some(asks) = &mut self.asks else {
+            self.nat64.unsettle();
+            return refusal;
+        };
+        if asks.hold(env.now, question, env.meta, original) {
             return Refusal {
                 verdict: Verdict::Hold,
                 ..refusal

@@ -21,8 +21,6 @@ pub(super) struct Stateless {
     pub(super) siit: Siit,
     random: Random,
     sent: Sent,
-    /// Holds a packet between the two passes of a hairpin.
-    scratch: Vec<u8>,
 }
 
 /// A pass from IPv4 to IPv6.
@@ -47,16 +45,10 @@ impl Stateless {
             siit: Siit::default(),
             random: Random::new(key),
             sent: Sent::new(),
-            scratch: Vec::new(),
         }
     }
 
-    pub(super) fn six(
-        &mut self,
-        env: &Env<'_>,
-        bytes: &[u8],
-        out: &mut Output,
-    ) -> Result<(), Refusal> {
+    pub(super) fn six(&self, env: &Env<'_>, bytes: &[u8], out: &mut Output) -> Result<(), Refusal> {
         // Before the rest is read: what is wrong with a packet that is not ours does not matter.
         let Some(dst) = destination6(bytes) else {
             return Err(Refusal::drop(Counter::SkbTruncated));
@@ -103,7 +95,7 @@ impl Stateless {
     }
 
     pub(super) fn four(
-        &mut self,
+        &self,
         env: &Env<'_>,
         bytes: &[u8],
         out: &mut Output,
@@ -116,7 +108,7 @@ impl Stateless {
     }
 
     fn four_by(
-        &mut self,
+        &self,
         pass: Pass,
         env: &Env<'_>,
         bytes: &[u8],
@@ -174,13 +166,10 @@ impl Stateless {
 
     /// Translates the packet just written once more, as if it had come from IPv4.
     //= rfc7757#section-4.2.2
-    fn hairpin(&mut self, env: &Env<'_>, first: usize, out: &mut Output) -> Result<(), Refusal> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        scratch.extend_from_slice(out.get(first).unwrap_or_default());
-        out.truncate(first);
-        let result = self.four_by(Pass::Hairpin, env, &scratch, out);
-        self.scratch = scratch;
+    fn hairpin(&self, env: &Env<'_>, first: usize, out: &mut Output) -> Result<(), Refusal> {
+        let packet = out.take_back(first);
+        let result = self.four_by(Pass::Hairpin, env, &packet, out);
+        out.give_back(packet);
         // The packet in hand is not the one that came: neither kernel nor sender would know it.
         result.map_err(|refusal| Refusal::drop(refusal.reason))
     }
@@ -207,7 +196,7 @@ impl Stateless {
     /// The new source of an ICMPv6 error; any router may send one, also those that no rule
     /// covers.
     fn error_source4(
-        &mut self,
+        &self,
         env: &Env<'_>,
         packet: &Packet6<'_>,
         dst: Ipv4Addr,
@@ -224,7 +213,7 @@ impl Stateless {
 
     /// The new source of an ICMPv4 error.
     fn error_source6(
-        &mut self,
+        &self,
         pass: Pass,
         env: &Env<'_>,
         packet: &Packet4<'_>,

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 
 use super::pool4::Set;
 use super::sessions::TCP_INCOMING_SYN;
-use super::table::{BibId, Table};
+use super::table::{Bib, BibId, Table};
 use super::{Change, Inbound, Mapping, Nat64, Outbound};
 use crate::base::counters::Counter;
 use crate::base::host::Host;
@@ -156,10 +156,13 @@ impl Nat64 {
         let Some(id) = table.find_v6(client) else {
             return;
         };
-        let bib = table.bib(id);
-        if !bib.is_static && !self.covers(host, protocol, bib.v4) {
+        if self.is_displaced(host, protocol, table.bib(id)) {
             self.purge(protocol, id);
         }
+    }
+
+    pub(super) fn is_displaced(&self, host: &dyn Host, protocol: Protocol, bib: &Bib) -> bool {
+        !bib.is_static && !self.covers(host, protocol, bib.v4)
     }
 
     fn report_new(&mut self, protocol: Protocol, id: BibId) {

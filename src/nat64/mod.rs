@@ -26,6 +26,7 @@ mod opens;
 pub mod pool4;
 pub mod question;
 mod sessions;
+mod settled;
 pub mod table;
 mod tally;
 pub mod tcp;

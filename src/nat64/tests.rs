@@ -7,6 +7,7 @@ use crate::base::host::Nameless;
 use crate::base::prefix::Prefix4;
 use crate::model::{MaxIterations, Pool4Entry};
 
+mod ends;
 mod host;
 mod limits;
 mod merge;

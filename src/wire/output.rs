@@ -16,6 +16,8 @@ pub struct Output {
     bytes: Vec<u8>,
     packets: Vec<Range<usize>>,
     errors: Vec<ErrorMessage>,
+    /// Memory for a packet between two passes.
+    spare: Vec<u8>,
 }
 
 /// An ICMP message of our own, about a packet that could not be translated.
@@ -78,6 +80,20 @@ impl Output {
         }
     }
 
+    /// Takes back the `index`-th packet and all after it, and lends that packet for another pass.
+    /// Its memory is used again if it is [given back](Self::give_back).
+    pub fn take_back(&mut self, index: usize) -> Vec<u8> {
+        let mut spare = std::mem::take(&mut self.spare);
+        spare.clear();
+        spare.extend_from_slice(self.get(index).unwrap_or_default());
+        self.truncate(index);
+        spare
+    }
+
+    pub fn give_back(&mut self, spare: Vec<u8>) {
+        self.spare = spare;
+    }
+
     /// The `index`-th packet, without the headroom.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         let range = self.packets.get(index)?;
@@ -123,6 +139,21 @@ mod tests {
         out.clear();
         assert!(out.is_empty());
         assert_eq!(out.packet(2), [0, 0], "memory used again is clean");
+    }
+
+    #[test]
+    fn a_packet_taken_back_is_lent_in_the_same_memory() {
+        let mut out = Output::new();
+        let mut memory = std::ptr::null();
+        for round in 0..3 {
+            out.write([1], &[round; 100]);
+            let packet = out.take_back(0);
+            assert!(out.is_empty());
+            assert_eq!(packet[1..], [round; 100]);
+            assert!(round == 0 || packet.as_ptr() == memory);
+            memory = packet.as_ptr();
+            out.give_back(packet);
+        }
     }
 
     #[test]

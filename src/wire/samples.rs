@@ -24,7 +24,7 @@ pub(crate) fn naive(bytes: &[u8]) -> u16 {
 }
 
 /// Something that can be put into IP packets of both families.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Load {
     protocol: u8,
     bytes: Vec<u8>,

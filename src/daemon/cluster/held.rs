@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! The tables that the node works on.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
+
+use crossbeam_utils::sync::ShardedLockWriteGuard;
 
 use crate::daemon::traffic::{Origin, Slot, Traffic};
 use crate::engine::Instance;
@@ -29,7 +31,7 @@ pub(super) fn restrict(slot: &Slot, share: Share) {
 }
 
 /// The tables of all instances that take part, locked in their order.
-pub(super) struct Held<'a>(Vec<(Handle, &'a Slot, MutexGuard<'a, Instance>)>);
+pub(super) struct Held<'a>(Vec<(Handle, &'a Slot, ShardedLockWriteGuard<'a, Instance>)>);
 
 impl<'a> Held<'a> {
     pub(super) fn lock(traffic: &Traffic, seats: &'a [Seat]) -> Self {

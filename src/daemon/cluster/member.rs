@@ -335,7 +335,7 @@ impl Member {
         let mut wanted = Vec::new();
         for slot in slots.into_iter().filter(|s| s.flavour == Flavour::Nat64) {
             let found = {
-                let instance = slot.lock();
+                let instance = slot.read();
                 let settings = instance.settings();
                 let nat64 = instance.nat64().filter(|_| settings.ss_enabled);
                 nat64.map(|nat64| (settings.clone(), nat64.pool4().clone()))

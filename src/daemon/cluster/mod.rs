@@ -124,7 +124,7 @@ impl Cluster {
                 if config.share != ShareMode::Whole {
                     // Nothing is given away before it is known what may be.
                     for slot in self.traffic.slots().iter() {
-                        if slot.lock().settings().ss_enabled {
+                        if slot.read().settings().ss_enabled {
                             held::restrict(slot, Share::NONE);
                         }
                     }

@@ -272,7 +272,7 @@ impl Gateway {
     ) -> Result<(), Failure> {
         let _next = self.exclusive();
         self.still_there(slot)?;
-        let before = slot.lock().settings().clone();
+        let before = slot.read().settings().clone();
         let mut after = before.clone();
         after
             .set(slot.flavour, key, value, force)
@@ -380,13 +380,19 @@ pub(super) fn stateful(instance: &mut Instance) -> Result<&mut Nat64, Failure> {
 }
 
 /// The tables of whatever keeps sessions.
-pub(super) fn remembering(instance: &mut Instance) -> Result<&mut Nat64, Failure> {
-    let why = match instance.flavour() {
+fn remembering(instance: &mut Instance) -> Result<&mut Nat64, Failure> {
+    let flavour = instance.flavour();
+    let sessions = instance.sessions_mut();
+    sessions.ok_or_else(|| no_sessions(flavour))
+}
+
+/// Why there are no sessions to be seen.
+pub(super) fn no_sessions(flavour: Flavour) -> Failure {
+    let why = match flavour {
         Flavour::Mapt => "this instance keeps no sessions; see 'tylo mapt napt'",
         Flavour::Nat64 | Flavour::Siit => "only NAT64 instances have pool4, BIB and sessions",
     };
-    let sessions = instance.sessions_mut();
-    sessions.ok_or_else(|| failure(libc::EOPNOTSUPP, why))
+    failure(libc::EOPNOTSUPP, why)
 }
 
 /// The tables of an SIIT instance.

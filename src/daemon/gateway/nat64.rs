@@ -49,7 +49,7 @@ impl Gateway {
         let other = slots
             .iter()
             .filter(|s| Some(s.id) != of)
-            .find(|s| s.lock().nat64().is_some_and(|n| n.pool4().overlaps(entry)));
+            .find(|s| s.read().nat64().is_some_and(|n| n.pool4().overlaps(entry)));
         if let Some(other) = other.filter(|_| !force) {
             return Err(failure(
                 libc::EEXIST,

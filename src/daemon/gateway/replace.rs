@@ -121,7 +121,7 @@ impl Gateway {
         if let Some(slot) = &slot {
             check_framework(name, slot.framework, config.framework)?;
         }
-        let current = slot.as_ref().map(|slot| slot.lock().settings().clone());
+        let current = slot.as_ref().map(|slot| slot.read().settings().clone());
         let settings = settings(flavour, current.as_ref(), config, force)?;
         let mut candidate = Instance::new(flavour, settings, random_key());
         let id = slot.as_ref().map(|slot| slot.id);
@@ -226,7 +226,7 @@ impl Contents {
 /// What an instance is, as a file would have it. Of the mappings only static ones are there.
 pub(in crate::daemon) fn export(slot: &Slot) -> control::Config {
     let (contents, mut bib) = {
-        let instance = slot.lock();
+        let instance = slot.read();
         (contents(&instance), static_bib(&instance))
     };
     // Outside the lock: workers need not wait for it.

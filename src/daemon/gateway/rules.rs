@@ -89,7 +89,7 @@ impl Gateway {
         routes: &mut Routes,
     ) -> Result<(), Failure> {
         let queues = self.dataplane.queues(slot.number).map_err(system)?;
-        let instance = slot.lock();
+        let instance = slot.read();
         let pool6 = instance.settings().pool6.map(|pool6| pool6.prefix());
         let netfilter = slot.framework == Framework::Netfilter;
         if let (Some(nat64), Some(pool6)) = (instance.nat64(), pool6) {

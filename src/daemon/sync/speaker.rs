@@ -57,7 +57,7 @@ impl<'a> Speaker<'a> {
             socket,
             pool6,
             queue: Queue::new(monotonic()),
-            limits: Limits::new(slot.lock().settings(), talk.network.format),
+            limits: Limits::new(slot.read().settings(), talk.network.format),
             pages: None,
             counters: Counters::default(),
             batch: Vec::new(),

@@ -3,7 +3,7 @@
 //! mapping rule.
 
 use super::domain::Domain;
-use super::{Mapping, ports4, ports6, rewrite};
+use super::{Way, ports4, ports6, rewrite, second};
 use crate::base::counters::Counter;
 use crate::engine::nat64::{AMEND, is_one_host4};
 use crate::engine::{Env, destination4, destination6};
@@ -11,9 +11,9 @@ use crate::wire::output::Output;
 use crate::wire::{L4, Packet4, Packet6, Refusal};
 use crate::xlat::{self, Plan4, Plan6};
 
-impl Mapping {
+impl<T> Way<'_, T> {
     pub(super) fn br_six(
-        &mut self,
+        &self,
         env: &Env<'_>,
         bytes: &[u8],
         out: &mut Output,
@@ -53,13 +53,14 @@ impl Mapping {
             return Ok(());
         }
         // From customer to customer.
-        let scratch = self.take_back(first, out);
-        let result = self.br_four(env, &scratch, out);
-        self.give_back(scratch, result)
+        let packet = out.take_back(first);
+        let result = self.br_four(env, &packet, out);
+        out.give_back(packet);
+        second(result)
     }
 
     pub(super) fn br_four(
-        &mut self,
+        &self,
         env: &Env<'_>,
         bytes: &[u8],
         out: &mut Output,

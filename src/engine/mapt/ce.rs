@@ -5,17 +5,18 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::domain::Domain;
-use super::{Mapping, Passing, is_near4, ports4, ports6, rewrite};
+use super::{Passing, Way, is_near4, napt, ports4, ports6, rewrite, second};
 use crate::base::Transport4;
 use crate::base::counters::Counter;
 use crate::engine::nat64::{AMEND, is_one_host4};
+use crate::engine::tables::Tables;
 use crate::engine::{Env, destination4, destination6, source4, source6};
 use crate::map::mapt::Customer;
 use crate::wire::output::Output;
 use crate::wire::{Inner, L4, Packet4, Packet6, Refusal};
 use crate::xlat::{self, Plan, Plan4, Plan6, Rewrite};
 
-impl Mapping {
+impl<T: Tables> Way<'_, T> {
     pub(super) fn ce_four(
         &mut self,
         env: &Env<'_>,
@@ -68,15 +69,16 @@ impl Mapping {
         if !hairpin {
             return Ok(());
         }
-        let scratch = self.take_back(first, out);
+        let back = out.take_back(first);
         let passing = Passing {
-            bytes: &scratch,
+            bytes: &back,
             original: bytes,
             hairpin,
             may_fragment: !packet.dont_fragment,
         };
         let result = self.ce_six(env, own, passing, out);
-        self.give_back(scratch, result)
+        out.give_back(back);
+        second(result)
     }
 
     /// A packet from a private address.
@@ -99,9 +101,9 @@ impl Mapping {
             // known before it is taken.
             private_towards(&domain, own, packet.dst, ports[1])?;
         }
-        let napt = self.napt.as_mut();
-        let napt = napt.ok_or(Refusal::drop(Counter::MaptAddr4))?;
-        let (v4, port) = napt.leave(env, packet.src, packet.dst, &packet.l4, ports)?;
+        let tables = self.napt.as_deref_mut();
+        let tables = tables.ok_or(Refusal::drop(Counter::MaptAddr4))?;
+        let (v4, port) = napt::leave(tables, env, packet.src, packet.dst, &packet.l4, ports)?;
         let (dst, hairpin) = private_towards(&domain, own, packet.dst, port)?;
         let outer = Rewrite {
             src: own.address(v4.addr),
@@ -144,9 +146,9 @@ impl Mapping {
         packet: &Packet4<'_>,
         inner: &Inner<Ipv4Addr>,
     ) -> Result<(Plan6, bool), Refusal> {
-        let napt = self.napt.as_ref();
-        let napt = napt.ok_or(Refusal::drop(Counter::MaptAddr4))?;
-        let (v4, port) = napt.known_as(inner)?;
+        let tables = self.napt.as_deref();
+        let tables = tables.ok_or(Refusal::drop(Counter::MaptAddr4))?;
+        let (v4, port) = napt::known_as(tables.look(), inner)?;
         let domain = Domain::new(&self.mapt.fmrt, env.settings);
         let (inner_src, _) = private_towards(&domain, own, inner.src, port)?;
         let (dst, hairpin) = private_towards(&domain, own, packet.dst, port)?;
@@ -188,16 +190,17 @@ impl Mapping {
             if !is_one_host4(src) {
                 return Err(Refusal::drop(Counter::UntranslatableDst6));
             }
-            match self.napt.as_mut().filter(|_| env.settings.mapt_napt) {
+            match self.napt.as_deref_mut().filter(|_| env.settings.mapt_napt) {
                 None => plain(rewrite(src, dst)),
-                Some(napt) => {
+                Some(tables) => {
                     if let Some(refusal) = packet.refusal {
                         return Err(refusal);
                     }
                     let v4 = Transport4::new(dst, ports[1]);
                     let remote = Transport4::new(src, ports[0]);
                     let original = passing.original;
-                    let (client, port) = napt.arrive(env, v4, remote, &packet.l4, original)?;
+                    let (client, port) =
+                        napt::arrive(tables, env, v4, remote, &packet.l4, original)?;
                     plain(Rewrite {
                         src,
                         dst: client.addr,
@@ -233,13 +236,13 @@ impl Mapping {
                 self.random.source4(env.settings, host, hops, dst)?
             }
         };
-        let Some(napt) = self.napt.as_ref().filter(|_| env.settings.mapt_napt) else {
+        let Some(tables) = self.napt.as_deref().filter(|_| env.settings.mapt_napt) else {
             return Ok(Plan {
                 outer: rewrite(src, dst),
                 inner: Some(rewrite(inner_src, inner_dst)),
             });
         };
-        let (client, port) = napt.behind(Transport4::new(inner_src, to), inner)?;
+        let (client, port) = napt::behind(tables.look(), Transport4::new(inner_src, to), inner)?;
         Ok(Plan {
             outer: rewrite(src, client.addr),
             inner: Some(Rewrite {

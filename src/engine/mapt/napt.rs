@@ -14,6 +14,7 @@ use crate::engine::Env;
 use crate::engine::nat64::{
     NO_FLAGS, PROBE_HOP_LIMIT, PROBE_WINDOW, inbound, inner_ports, port_unreachable, turn_away,
 };
+use crate::engine::tables::Tables;
 use crate::map::mapt::Customer;
 use crate::model::settings::Settings;
 use crate::nat64::pool4::Pool4;
@@ -47,72 +48,6 @@ impl Napt {
         self.nat64.set_pool4(pool4, &Protocol::ALL);
     }
 
-    /// What a packet from a private address leaves by, and its new port at the other end, which
-    /// is another one only for ICMP.
-    pub(super) fn leave(
-        &mut self,
-        env: &Env<'_>,
-        client: Ipv4Addr,
-        remote: Ipv4Addr,
-        l4: &L4<Ipv4Addr>,
-        [src, dst]: [u16; 2],
-    ) -> Result<(Transport4, u16), Refusal> {
-        let (protocol, flags) = flow(l4);
-        let flow = Outbound {
-            protocol,
-            client: Transport6::new(client.to_ipv6_mapped(), src),
-            remote: Transport4::new(remote, dst),
-            mark: MARK,
-            flags,
-        };
-        let host = env.meta.host;
-        let v4 = self.nat64.outbound(env.now, env.settings, host, flow)?;
-        Ok((v4, other_end(protocol, dst, v4.port)))
-    }
-
-    /// The private end of a packet that came to `own`, and its new port at the other end.
-    /// `original` is the packet as its sender knows it.
-    pub(super) fn arrive<A>(
-        &mut self,
-        env: &Env<'_>,
-        own: Transport4,
-        remote: Transport4,
-        l4: &L4<A>,
-        original: &[u8],
-    ) -> Result<(Transport4, u16), Refusal> {
-        let (protocol, flags) = flow(l4);
-        let (v4, from) = ((own.addr, own.port), (remote.addr, remote.port));
-        let flow = inbound(protocol, from, v4, flags, original);
-        let client = self.nat64.inbound(env.now, env.settings, flow);
-        let client = client.map_err(|refusal| ours(refusal, original))?;
-        let client = unmapped(client)?;
-        Ok((client, other_end(protocol, remote.port, client.port)))
-    }
-
-    /// What the private end of a packet quoted in an error that it sends is known as, and the
-    /// port at the other end.
-    pub(super) fn known_as(&self, inner: &Inner<Ipv4Addr>) -> Result<(Transport4, u16), Refusal> {
-        let (protocol, src, dst) = inner_ports(inner)?;
-        let client = Transport6::new(inner.dst.to_ipv6_mapped(), dst);
-        let v4 = self.nat64.mapped_v4(protocol, client);
-        let v4 = v4.ok_or(Refusal::accept(Counter::SessionNotFound))?;
-        Ok((v4, other_end(protocol, src, v4.port)))
-    }
-
-    /// Who stands behind `own`, which sent a packet quoted in an error, and the port at the other
-    /// end.
-    pub(super) fn behind<A>(
-        &self,
-        own: Transport4,
-        inner: &Inner<A>,
-    ) -> Result<(Transport4, u16), Refusal> {
-        let (protocol, _, dst) = inner_ports(inner)?;
-        let client = self.nat64.mapped_v6(protocol, own);
-        let client = client.ok_or(Refusal::drop(Counter::SessionNotFound))?;
-        let client = unmapped(client)?;
-        Ok((client, other_end(protocol, dst, client.port)))
-    }
-
     /// Ends at most `budget` sessions that are due; true when more are due.
     pub(in crate::engine) fn expire(
         &mut self,
@@ -134,6 +69,74 @@ impl Napt {
         self.nat64.release_held();
         turn_away(&mut self.nat64, out);
     }
+}
+
+/// What a packet from a private address leaves by, and its new port at the other end, which
+/// is another one only for ICMP.
+pub(super) fn leave(
+    tables: &mut impl Tables,
+    env: &Env<'_>,
+    client: Ipv4Addr,
+    remote: Ipv4Addr,
+    l4: &L4<Ipv4Addr>,
+    [src, dst]: [u16; 2],
+) -> Result<(Transport4, u16), Refusal> {
+    let (protocol, flags) = flow(l4);
+    let flow = Outbound {
+        protocol,
+        client: Transport6::new(client.to_ipv6_mapped(), src),
+        remote: Transport4::new(remote, dst),
+        mark: MARK,
+        flags,
+    };
+    let v4 = tables.outbound(env, flow)?;
+    Ok((v4, other_end(protocol, dst, v4.port)))
+}
+
+/// The private end of a packet that came to `own`, and its new port at the other end.
+/// `original` is the packet as its sender knows it.
+pub(super) fn arrive<A>(
+    tables: &mut impl Tables,
+    env: &Env<'_>,
+    own: Transport4,
+    remote: Transport4,
+    l4: &L4<A>,
+    original: &[u8],
+) -> Result<(Transport4, u16), Refusal> {
+    let (protocol, flags) = flow(l4);
+    let (v4, from) = ((own.addr, own.port), (remote.addr, remote.port));
+    let flow = inbound(protocol, from, v4, flags, original);
+    let client = tables.inbound(env, flow);
+    let client = client.map_err(|refusal| ours(refusal, original))?;
+    let client = unmapped(client)?;
+    Ok((client, other_end(protocol, remote.port, client.port)))
+}
+
+/// What the private end of a packet quoted in an error that it sends is known as, and the
+/// port at the other end.
+pub(super) fn known_as(
+    nat64: &Nat64,
+    inner: &Inner<Ipv4Addr>,
+) -> Result<(Transport4, u16), Refusal> {
+    let (protocol, src, dst) = inner_ports(inner)?;
+    let client = Transport6::new(inner.dst.to_ipv6_mapped(), dst);
+    let v4 = nat64.mapped_v4(protocol, client);
+    let v4 = v4.ok_or(Refusal::accept(Counter::SessionNotFound))?;
+    Ok((v4, other_end(protocol, src, v4.port)))
+}
+
+/// Who stands behind `own`, which sent a packet quoted in an error, and the port at the other
+/// end.
+pub(super) fn behind<A>(
+    nat64: &Nat64,
+    own: Transport4,
+    inner: &Inner<A>,
+) -> Result<(Transport4, u16), Refusal> {
+    let (protocol, _, dst) = inner_ports(inner)?;
+    let client = nat64.mapped_v6(protocol, own);
+    let client = client.ok_or(Refusal::drop(Counter::SessionNotFound))?;
+    let client = unmapped(client)?;
+    Ok((client, other_end(protocol, dst, client.port)))
 }
 
 /// What comes to the customer's address is the translator's, whether it knows it or not. The tables

@@ -22,11 +22,7 @@ impl Strays {
         refusal: &Refusal,
         tuple: impl FnOnce() -> Option<([IpAddr; 2], [u16; 2])>,
     ) {
-        let disagrees = matches!(
-            refusal.reason,
-            Counter::MaptPsid | Counter::MaptEui6p | Counter::MaptAddr4
-        );
-        if !disagrees || matches!(refusal.verdict, Verdict::Accept) {
+        if !concern(refusal) {
             return;
         }
         let Some(([src, dst], ports)) = tuple() else {
@@ -51,6 +47,15 @@ impl Strays {
     pub(in crate::engine) fn rows(&self) -> Vec<Stray> {
         self.latest.iter().copied().collect()
     }
+}
+
+/// Whether packets that are refused for this reason are kept.
+pub(super) const fn concern(refusal: &Refusal) -> bool {
+    let disagrees = matches!(
+        refusal.reason,
+        Counter::MaptPsid | Counter::MaptEui6p | Counter::MaptAddr4
+    );
+    disagrees && !matches!(refusal.verdict, Verdict::Accept)
 }
 
 const MOST: usize = 64;

@@ -2,27 +2,32 @@
 //! What was translated lately, so that the host's errors about it can be told from its errors
 //! about packets that went through untranslated.
 
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Pairs of addresses, each in the one place that its hash names: a newer pair takes the place of
 /// an older one. Most errors follow their packet at once, those about absent neighbours within
 /// seconds.
 #[derive(Debug)]
-pub(super) struct Sent(Box<[u32]>);
+pub(super) struct Sent(Box<[AtomicU32]>);
 
 /// 256 KiB for each instance.
 const PLACES: usize = 1 << 16;
 
 impl Sent {
     pub(super) fn new() -> Self {
-        Self(vec![0; PLACES].into())
+        Self(
+            std::iter::repeat_with(AtomicU32::default)
+                .take(PLACES)
+                .collect(),
+        )
     }
 
-    pub(super) fn note4(&mut self, src: Ipv4Addr, dst: Ipv4Addr) {
+    pub(super) fn note4(&self, src: Ipv4Addr, dst: Ipv4Addr) {
         self.note(u32::from(src).into(), u32::from(dst).into());
     }
 
-    pub(super) fn note6(&mut self, src: Ipv6Addr, dst: Ipv6Addr) {
+    pub(super) fn note6(&self, src: Ipv6Addr, dst: Ipv6Addr) {
         self.note(src.into(), dst.into());
     }
 
@@ -34,16 +39,19 @@ impl Sent {
         self.has(src.into(), dst.into())
     }
 
-    fn note(&mut self, src: u128, dst: u128) {
+    fn note(&self, src: u128, dst: u128) {
         let (place, mark) = hash(src, dst);
-        if let Some(found) = self.0.get_mut(place) {
-            *found = mark;
+        // Busy flows of several threads share lines of these places: nobody writes what is there.
+        let found = self.0.get(place);
+        if let Some(found) = found.filter(|found| found.load(Ordering::Relaxed) != mark) {
+            found.store(mark, Ordering::Relaxed);
         }
     }
 
     fn has(&self, src: u128, dst: u128) -> bool {
         let (place, mark) = hash(src, dst);
-        self.0.get(place) == Some(&mark)
+        let found = self.0.get(place);
+        found.is_some_and(|found| found.load(Ordering::Relaxed) == mark)
     }
 }
 
@@ -67,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_latest_pairs_are_remembered_in_their_direction() {
-        let mut sent = Sent::new();
+        let sent = Sent::new();
         let host = |n: u32| Ipv4Addr::from(0x0a00_0000 + n);
         for n in 0..1000 {
             sent.note4(host(n), host(n + 1));
