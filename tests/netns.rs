@@ -32,6 +32,7 @@ macro_rules! scripts {
 
 scripts! {
     n10_ping_http: "10-ping-http.sh", 240;
+    n12_workers: "12-workers.sh", 120;
     n15_strict_sources: "15-strict-sources.sh", 120;
     n20_static_bib: "20-static-bib.sh", 120;
     n22_own_addresses: "22-own-addresses.sh", 120;

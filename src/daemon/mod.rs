@@ -82,10 +82,14 @@ struct Options {
     #[arg(long, value_name = "NUMBER", default_value_t = 6400)]
     queue_base: u16,
 
-    /// Packet worker threads (1-64)
-    #[arg(long, value_name = "NUMBER", default_value_t = default_workers(),
-          value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Packet worker threads, each with a queue of every instance (1-64; as many as processors)
+    #[arg(long, visible_alias = "queue-total", value_name = "NUMBER",
+          default_value_t = default_workers(), value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
+
+    /// Keep each packet worker on one processor
+    #[arg(long)]
+    pin: bool,
 
     /// Name of the TUN device that translated packets return by
     #[arg(long, value_name = "NAME", default_value = "tylo0", value_parser = device_name)]
@@ -246,6 +250,7 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         dataplane::Options {
             tun: options.tun.clone(),
             workers: options.workers,
+            pin: options.pin,
             queue_base: options.queue_base,
             ..dataplane::Options::default()
         },
@@ -538,7 +543,7 @@ fn clock() -> Clock {
 
 fn default_workers() -> u16 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    cpus.min(16) as u16
+    cpus.min(64) as u16
 }
 
 fn device_name(text: &str) -> Result<String, String> {

@@ -28,6 +28,7 @@ mod inherit;
 mod message;
 mod mtu;
 mod netlink;
+mod processors;
 mod pulse;
 mod queue;
 mod reinject;
@@ -55,6 +56,8 @@ pub struct Options {
     pub mtu: u16,
     /// Worker threads, 1 to 256.
     pub workers: u16,
+    /// Each worker stays on one processor: the first on the first that this process may use.
+    pub pin: bool,
     /// The first queue number.
     pub queue_base: u16,
     /// How many packets may wait in one queue, 1 or more.
@@ -67,6 +70,7 @@ impl Default for Options {
             tun: "tylo0".to_owned(),
             mtu: u16::MAX,
             workers: 1,
+            pin: false,
             queue_base: 6400,
             queue_length: 4096,
         }
@@ -239,6 +243,7 @@ impl Dataplane {
 
     /// Starts a worker for each queue of the device.
     fn employ(&mut self, tuns: Vec<Tun>, handler: &Arc<dyn Handler>) -> Result<(), Error> {
+        let pin = self.options.pin;
         for (index, tun) in tuns.into_iter().enumerate() {
             let (commands, receiver) = mpsc::channel();
             let theirs = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -250,7 +255,7 @@ impl Dataplane {
             let (pulse, failure) = (Arc::clone(&worker.pulse), Arc::clone(&self.failure));
             let thread = thread::Builder::new()
                 .name(format!("tylo-worker-{index}"))
-                .spawn(move || run(index, worker, &failure))
+                .spawn(move || run(index, pin, worker, &failure))
                 .map_err(Error::system("start a thread"))?;
             self.workers.push(Hand {
                 commands,
@@ -471,7 +476,8 @@ pub fn namespace_id() -> Result<u32, Error> {
 }
 
 /// A worker thread; a failure or panic of the worker is logged and kept.
-fn run(index: usize, worker: Worker, failure: &Mutex<Option<String>>) {
+fn run(index: usize, pin: bool, worker: Worker, failure: &Mutex<Option<String>>) {
+    processors::stay(pin, index);
     let work = std::panic::AssertUnwindSafe(|| worker.run());
     let text = match std::panic::catch_unwind(work) {
         Ok(Ok(())) => return,
