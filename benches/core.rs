@@ -137,6 +137,63 @@ mod engine {
         through(bencher, instance, &back);
     }
 
+    /// First packets of as many flows into an empty table; `true` tries beside others first, as a
+    /// worker does.
+    #[divan::bench(args = [false, true])]
+    fn nat64_new_sessions(bencher: Bencher<'_, '_>, turn: bool) {
+        const NUMBER: usize = 200 * BURST;
+        let (packets, mut out, mut changes) = (clients(NUMBER), Output::new(), Vec::new());
+        let bencher = bencher.counter(ItemsCount::new(NUMBER)).with_inputs(nat64);
+        bencher.bench_local_values(|mut instance| {
+            for burst in packets.chunks(BURST) {
+                if turn {
+                    let mut turn = instance.turn(Tick(1000), 0, BURST);
+                    for packet in burst {
+                        assert_eq!(turn.handle(&META, packet, &mut out), None);
+                    }
+                }
+                for packet in burst {
+                    let outcome = instance.handle(Tick(1000), &META, packet, &mut out);
+                    assert_eq!(outcome, Outcome::Translated);
+                }
+                instance.drain_changes(&mut changes);
+                out.clear();
+            }
+            instance
+        });
+    }
+
+    /// As [`nat64_six_to_four`], beside other workers.
+    #[divan::bench(args = [1, 100_000])]
+    fn nat64_turn_six_to_four(bencher: Bencher<'_, '_>, sessions: usize) {
+        let mut instance = nat64();
+        let packets = clients(sessions);
+        answers(&mut instance, &packets);
+        turns(bencher, &instance, &packets);
+    }
+
+    /// As [`nat64_four_to_six`], beside other workers.
+    #[divan::bench(args = [1, 100_000])]
+    fn nat64_turn_four_to_six(bencher: Bencher<'_, '_>, sessions: usize) {
+        let mut instance = nat64();
+        let back = answers(&mut instance, &clients(sessions));
+        turns(bencher, &instance, &back);
+    }
+
+    fn turns(bencher: Bencher<'_, '_>, instance: &Instance, packets: &[Vec<u8>]) {
+        let mut out = Output::new();
+        let (bursts, _) = packets.as_chunks::<BURST>();
+        let mut bursts = bursts.iter().cycle();
+        bencher.counter(ItemsCount::new(BURST)).bench_local(|| {
+            let mut turn = instance.turn(Tick(1000), 0, BURST);
+            for packet in bursts.next().unwrap() {
+                let outcome = turn.handle(&META, black_box(packet), &mut out);
+                assert_eq!(outcome, Some(Outcome::Translated));
+            }
+            black_box(&mut out).clear();
+        });
+    }
+
     fn through(bencher: Bencher<'_, '_>, mut instance: Instance, packets: &[Vec<u8>]) {
         bursts(bencher, packets, |bytes, out| {
             let outcome = instance.handle(Tick(1000), &META, bytes, out);
