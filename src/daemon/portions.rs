@@ -214,10 +214,10 @@ pub(super) fn read<T>(
 /// twice that while they are looked for.
 pub(super) const KEEP: usize = 1 << 18;
 
-/// Positions that are looked at while packets wait.
+/// Positions that are looked at while packets that change the table wait.
 const PORTION: usize = 1_024;
 
-/// Rows that are fetched while packets wait, and that go into a line.
+/// Rows that are fetched while packets that change the table wait, and that go into a line.
 const PAGE: usize = 250;
 
 #[cfg(test)]
