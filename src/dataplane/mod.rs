@@ -23,6 +23,9 @@ use crate::base::Tick;
 use crate::wire::output::Output;
 
 mod addresses;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod icmp;
 mod inherit;
 mod message;
@@ -578,25 +581,4 @@ pub struct SendReport {
     pub icmp6_failed: u64,
     pub icmp4_sent: u64,
     pub icmp4_failed: u64,
-}
-
-/// The parsers, for fuzz targets; no other build has this.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing {
-    use super::message::{Datagram, parse};
-    use super::tun::strip;
-
-    /// The payload of a datagram from the queue socket.
-    pub fn queue_message(datagram: &[u8]) -> Option<&[u8]> {
-        match parse(datagram) {
-            Datagram::Packet(queued) => Some(queued.payload),
-            Datagram::Answer | Datagram::Malformed => None,
-        }
-    }
-
-    /// The packet in a frame from the TUN device.
-    pub fn tun_frame(frame: &mut [u8]) -> Option<&[u8]> {
-        strip(frame)
-    }
 }
