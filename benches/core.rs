@@ -52,6 +52,8 @@ const RULES: Rules<'static> = Rules {
     amend_udp_checksum_zero: true,
     reassembled: false,
     identification: 7,
+    offload: tylo::wire::offload::Offload::NONE,
+    segment: 0,
 };
 const META: Meta<'_> = Meta {
     mark: 0,
@@ -59,6 +61,7 @@ const META: Meta<'_> = Meta {
     reassembled: false,
     from_host: false,
     may_wait: false,
+    offload: tylo::wire::offload::Offload::NONE,
     host: &Nameless,
 };
 

@@ -18,6 +18,12 @@
 //! device and translated as well. Without the daemon, diverted packets are dropped: nothing leaks
 //! untranslated, and TCP waits.
 //!
+//! TCP comes in super-packets of up to 64 KiB, by queues of its own, and goes to the TUN device the
+//! same way: one header is translated for dozens of segments, and the kernel or a network card cuts
+//! them where they leave. How long they may be is the one thing that a queue does not tell. It is
+//! learnt from the SYNs of both ends and from routers' complaints, and kept with the session. A
+//! datagram would lose its borders like that, so all else comes singly.
+//!
 //! For stateless translation the rules sit before defragmentation, and what they divert is told by
 //! EAM table and pool6 alone: with a pool6 that is all of IPv4, except for the host's own addresses
 //! and those denied. Translated addresses may be real hosts on either side, so nothing but the
@@ -59,9 +65,9 @@
 //!
 //! # What is shared between threads
 //!
-//! Every worker is a thread with a queue of the TUN device and a netfilter queue for each
-//! instance. The kernel spreads flows over the queues, the two directions of one not always to the
-//! same worker.
+//! Every worker is a thread with a queue of the TUN device and two netfilter queues for each
+//! instance, one of them for TCP. The kernel spreads flows over the queues, the two directions of
+//! one not always to the same worker.
 //!
 //! Many threads may look at an instance at once, and one alone may change it. Who looks marks a
 //! place of its own for that ([`ShardedLock`](crossbeam_utils::sync::ShardedLock)), so that busy

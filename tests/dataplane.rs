@@ -14,9 +14,10 @@ use std::time::Duration;
 use tylo::dataplane::{
     Dataplane, Error, Inherited, Options, SendReport, Source, monotonic, namespace_id, set_routes,
 };
+use tylo::ruleset::{install, probe};
 
 use lab::{
-    Lab, Relay, Stop, address, checksum, counters, flood, options, receive, socket, squeeze,
+    Lab, Relay, Stop, address, checksum, counters, flood, options, receive, rules, socket, squeeze,
 };
 use netns::{Netns, privileged, wait};
 
@@ -79,6 +80,33 @@ fn packets_are_reinjected_or_accepted() {
     assert_eq!(dataplane.failed(), None);
     dataplane.stop(false).unwrap();
     assert!(!lab.gateway.sh("ip link").contains("tylo0"));
+}
+
+/// Rules of the administrator's may put anything into any queue.
+#[test]
+fn what_is_not_tcp_keeps_its_borders_in_the_queue_for_tcp() {
+    if !privileged("what_is_not_tcp_keeps_its_borders_in_the_queue_for_tcp") {
+        return;
+    }
+    let lab = Lab::new();
+    let dataplane = lab.start();
+    lab.gateway.enter(|| {
+        dataplane.open_slot(0).unwrap();
+        let tcp = dataplane.tcp_queues(0).unwrap().unwrap();
+        install(probe().unwrap(), &rules(tcp, false)).unwrap();
+    });
+    let server = lab.server_socket();
+    // One packet to the kernel, until somebody cuts it.
+    lab.client.sh("/usr/bin/python3 -c 'import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(17, 103, 1000)
+s.sendto(b\"\".join(bytes([i]) * 1000 for i in range(9)) + b\"end\", (\"198.51.100.1\", 7000))'");
+    for i in 0..9_u8 {
+        assert_eq!(receive(&server).0, [i; 1000]);
+    }
+    assert_eq!(receive(&server).0, b"end");
+    let cut: u64 = counters(&lab, &dataplane).iter().map(|c| c.cut).sum();
+    assert!(cut >= 1, "it came by the other queue");
 }
 
 #[test]
@@ -519,9 +547,13 @@ fn queue_numbers_end_at_65535_and_belong_to_one_process() {
     let lab = Lab::new();
     let dataplane = lab.start();
     assert_eq!(dataplane.queues(0).unwrap(), (6400, 2));
-    assert_eq!(dataplane.queues(29567).unwrap(), (65534, 2));
-    for slot in [29568, usize::MAX] {
+    assert_eq!(dataplane.queues(14783).unwrap(), (35966, 2));
+    assert_eq!(dataplane.tcp_queues(0).unwrap(), Some((35968, 2)));
+    assert_eq!(dataplane.tcp_queues(14783).unwrap(), Some((65534, 2)));
+    for slot in [14784, usize::MAX] {
         let error = dataplane.queues(slot).unwrap_err();
+        assert!(matches!(error, Error::NoQueueNumber(..)), "{slot}");
+        let error = dataplane.tcp_queues(slot).unwrap_err();
         assert!(matches!(error, Error::NoQueueNumber(..)), "{slot}");
     }
     lab.gateway.enter(|| {

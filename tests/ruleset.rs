@@ -9,11 +9,15 @@ use tylo::base::Protocol;
 use tylo::base::prefix::{Prefix4, Prefix6};
 use tylo::model::PortRange;
 use tylo::ruleset::{
-    Divert, Error, Keeper, Mode, Pool4Match, Ruleset, Stateless, install, present, probe, remove,
+    Divert, Error, Keeper, Mode, Pool4Match, Queues, Ruleset, Stateless, install, present, probe,
+    remove,
 };
 
+use examples::{example, stateless};
 use netns::{Netns, privileged};
 
+#[path = "ruleset/examples.rs"]
+mod examples;
 #[path = "ruleset/mapt.rs"]
 mod mapt;
 #[path = "dataplane/netns.rs"]
@@ -113,10 +117,13 @@ fn compat_rules_are_as_described() {
         ]
     );
     assert_eq!(
-        list("ip6")[4],
-        "ip6 daddr 64:ff9b::/96 counter comment \"default\""
+        list("ip6")[4..6],
+        [
+            "ip6 daddr 64:ff9b::/96 meta l4proto tcp counter comment \"default\"",
+            "ip6 daddr 64:ff9b::/96 counter comment \"default\"",
+        ]
     );
-    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (3, 1));
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (3, 2));
 }
 
 #[test]
@@ -129,7 +136,9 @@ fn native_rules_are_as_described() {
         let error = gateway.enter(|| install(Mode::Native, &example()));
         let error = error.unwrap_err().to_string();
         assert!(
-            error.starts_with("nftables: cannot add the rule of instance 'default' for pool6"),
+            error.starts_with(
+                "nftables: cannot add the rule of instance 'default' for TCP of pool6"
+            ),
             "{error}"
         );
         assert_eq!(gateway.sh("nft list ruleset"), "");
@@ -149,6 +158,14 @@ fn native_rules_are_as_described() {
         (
             "ip6 daddr 64:ff9b::/96 counter queue ",
             "6400-6401 comment \"default\"",
+        ),
+        (
+            "ip6 daddr 64:ff9b::/96 meta l4proto tcp counter queue ",
+            "9000-9001 comment \"default\"",
+        ),
+        (
+            "ip daddr { 192.0.2.1, 198.51.100.0/24 } tcp dport 61001-65535 counter queue ",
+            "9000-9001 comment \"default\"",
         ),
         (
             "ip daddr { 192.0.2.1 } udp dport 1-65535 counter queue ",
@@ -182,12 +199,13 @@ fn only_our_tables_are_replaced_and_removed() {
         );
     }
     // What cannot be installed leaves what is in force.
-    ruleset.diverts[0].queues = (65535, 2);
+    ruleset.diverts[0].queues.all = (65535, 2);
     let error = gateway.enter(|| install(Mode::Compat, &ruleset));
     assert!(matches!(error, Err(Error::Queues(..))));
     for change in [
         (|rules| rules.kernel_errors = Some((65535, 2))) as fn(&mut Ruleset),
-        |rules| rules.stateless[0].queues = (6400, 0),
+        |rules| rules.stateless[0].queues.all = (6400, 0),
+        |rules| rules.stateless[0].queues.tcp = Some((65535, 2)),
     ] {
         let mut ruleset = stateless();
         change(&mut ruleset);
@@ -197,7 +215,7 @@ fn only_our_tables_are_replaced_and_removed() {
     ruleset.tun = "a name too long for a device".to_owned();
     let error = gateway.enter(|| install(Mode::Compat, &ruleset));
     assert!(matches!(error, Err(Error::Device(..))));
-    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (3, 1));
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (3, 2));
 
     ruleset = example();
     ruleset.track = true;
@@ -205,7 +223,7 @@ fn only_our_tables_are_replaced_and_removed() {
     gateway.enter(|| install(Mode::Compat, &ruleset)).unwrap();
     let list = gateway.sh("nft list table ip tylo");
     assert!(!list.contains("notrack"), "{list}");
-    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (0, 1));
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (0, 2));
 
     gateway.enter(remove).unwrap();
     gateway.enter(remove).unwrap();
@@ -348,7 +366,7 @@ fn stateless_compat_rules_are_as_described() {
     ruleset.diverts = example().diverts;
     ruleset.defragment = true;
     gateway.enter(|| install(Mode::Compat, &ruleset)).unwrap();
-    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (9, 6));
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (9, 7));
     let list = gateway.sh("nft list table ip tylo");
     assert!(list.contains("tproxy"), "{list}");
     gateway.enter(remove).unwrap();
@@ -523,78 +541,4 @@ fn rules(gateway: &Netns, list: &str) -> Vec<String> {
         // How the table is protected depends on the kernel, and its name on nft's version.
         .filter(|line| !line.is_empty() && !line.starts_with("flags"))
         .collect()
-}
-
-fn example() -> Ruleset {
-    let entry = |protocol, prefix: &str, min, max| Pool4Match {
-        protocol,
-        prefix: prefix.parse().unwrap(),
-        ports: PortRange { min, max },
-    };
-    Ruleset {
-        tun: "tylo0".to_owned(),
-        track: false,
-        stateless: Vec::new(),
-        mapt: Vec::new(),
-        local4: Vec::new(),
-        local6: Vec::new(),
-        kernel_errors: None,
-        defragment: true,
-        diverts: vec![Divert {
-            label: "default".to_owned(),
-            queues: (6400, 2),
-            pool6: "64:ff9b::/96".parse().unwrap(),
-            pool4: vec![
-                entry(Protocol::Tcp, "192.0.2.1", 61001, 65535),
-                entry(Protocol::Tcp, "198.51.100.0/25", 61001, 65535),
-                entry(Protocol::Tcp, "198.51.100.128/25", 61001, 65535),
-                entry(Protocol::Udp, "192.0.2.1", 1, 65535),
-                entry(Protocol::Icmp, "192.0.2.1", 0, 65535),
-            ],
-        }],
-    }
-}
-
-/// Three stateless instances, the last with nothing but pool6.
-fn stateless() -> Ruleset {
-    let four = |prefixes: &[&str]| prefixes.iter().map(|p| p.parse().unwrap()).collect();
-    let six = |prefixes: &[&str]| prefixes.iter().map(|p| p.parse().unwrap()).collect();
-    let mut instances = vec![
-        Stateless {
-            label: "default".to_owned(),
-            queues: (6402, 2),
-            pool6: Some("64:ff9b::/96".parse().unwrap()),
-            eam6: six(&["2001:db8:2::/64", "2001:db8:1::/120", "2001:db8:2:1::/64"]),
-            eam4: four(&["198.51.100.0/25", "255.255.255.255", "198.51.100.128/25"]),
-            deny4: four(&["203.0.113.128/25", "192.0.2.8/29"]),
-        },
-        Stateless {
-            label: "second".to_owned(),
-            queues: (6404, 2),
-            pool6: None,
-            eam6: six(&["ff00::/8"]),
-            eam4: four(&["203.0.113.1"]),
-            deny4: four(&["203.0.113.1"]),
-        },
-    ];
-    instances.push(Stateless {
-        label: "third".to_owned(),
-        pool6: Some("64:ff9b:1::/48".parse().unwrap()),
-        eam6: Vec::new(),
-        eam4: Vec::new(),
-        deny4: Vec::new(),
-        ..instances[1].clone()
-    });
-    Ruleset {
-        diverts: Vec::new(),
-        stateless: instances,
-        local4: four(&["224.0.0.0/4", "192.0.2.1", "192.0.2.255", "127.0.0.0/8"]),
-        local6: vec![
-            "64:ff9b::1".parse().unwrap(),
-            "2001:db8:1::1".parse().unwrap(),
-        ],
-        kernel_errors: Some((6402, 2)),
-        defragment: false,
-        ..example()
-    }
 }

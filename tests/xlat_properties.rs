@@ -25,6 +25,8 @@ const RULES: Rules<'static> = Rules {
     amend_udp_checksum_zero: true,
     reassembled: false,
     identification: 7,
+    offload: tylo::wire::offload::Offload::NONE,
+    segment: 0,
 };
 /// Never splits.
 const WHOLE: Rules<'static> = Rules {

@@ -290,6 +290,8 @@ const RULES: Rules<'static> = Rules {
     amend_udp_checksum_zero: true,
     reassembled: false,
     identification: 0x4242,
+    offload: tylo::wire::offload::Offload::NONE,
+    segment: 0,
 };
 
 fn plan<A: Copy>([src, dst]: [A; 2]) -> Plan<A> {

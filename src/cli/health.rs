@@ -124,13 +124,18 @@ fn summary(health: &Health) -> String {
         let (backlog, lost) = (health.journal_backlog, health.journal_lost);
         format!("{backlog} changes not on disk yet, {lost} lost")
     };
+    let lost: u64 = health.instances.iter().map(|i| i.queued.lost()).sum();
+    let lost = match lost {
+        0 => String::new(),
+        lost => format!(", {lost} packets lost in full queues"),
+    };
     let open = match (health.sandbox.capabilities, health.sandbox.system_calls) {
         (true, true) => "",
         (true, false) => ", no filter of system calls",
         (false, _) => ", no sandbox",
     };
     format!(
-        "{state}, {sessions} sessions, {storage} (tylod {}, {} rules{open})",
+        "{state}, {sessions} sessions, {storage}{lost} (tylod {}, {} rules{open})",
         health.version, health.queue_expression
     )
 }
@@ -149,7 +154,7 @@ mod tests {
     use super::*;
     use crate::model::Framework;
     use crate::model::cluster::{ClusterHealth, Reach, ReplicaHealth, Stats};
-    use crate::model::control::{InstanceHealth, Sandbox, Takeover};
+    use crate::model::control::{InstanceHealth, Queued, Sandbox, Takeover};
 
     fn sick() -> Health {
         Health {
@@ -234,6 +239,8 @@ mod tests {
                     name: "default".to_owned(),
                     framework: Framework::Netfilter,
                     queues: (0, 1),
+                    tcp_queues: Some((9, 1)),
+                    queued: Queued::default(),
                     sessions: 4,
                     sync: None,
                 }],
@@ -265,6 +272,8 @@ mod tests {
             name: "default".to_owned(),
             framework: Framework::Netfilter,
             queues: (0, 1),
+            tcp_queues: None,
+            queued: Queued::default(),
             sessions: 4,
             sync: None,
         };
@@ -274,6 +283,9 @@ mod tests {
             ..sick()
         };
         assert!(summary(&health).starts_with("OK: 1 instance (siit 'default'), 4 sessions,"));
+        health.instances[0].queued.queue_full = 2;
+        health.instances[0].queued.socket_full = 3;
+        assert!(summary(&health).contains(" lost, 5 packets lost in full queues (tylod"));
         health.instances.insert(0, instance(Flavour::Nat64));
         assert!(
             summary(&health).starts_with("OK: 2 instances (nat64 'default', siit 'default'), 8")

@@ -163,7 +163,7 @@ impl Tables {
 fn instance(slot: &Slot, page: &mut Page) {
     let [name, flavour] = labels(slot);
     let (counters, tables, limit, enabled) = {
-        let instance = slot.lock();
+        let instance = slot.read();
         let settings = instance.settings();
         (
             instance.counters(),

@@ -91,6 +91,11 @@ struct Options {
     #[arg(long)]
     pin: bool,
 
+    /// Take TCP apart into segments, as without offloads: much slower, but a way to see whether
+    /// super-packets are to blame for something
+    #[arg(long)]
+    no_super_packets: bool,
+
     /// Name of the TUN device that translated packets return by
     #[arg(long, value_name = "NAME", default_value = "tylo0", value_parser = device_name)]
     tun: String,
@@ -252,6 +257,7 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
             workers: options.workers,
             pin: options.pin,
             queue_base: options.queue_base,
+            super_packets: !options.no_super_packets,
             ..dataplane::Options::default()
         },
         Arc::clone(&traffic) as Arc<dyn dataplane::Handler>,

@@ -123,6 +123,7 @@ pub(super) mod tests {
             state: TcpState::V6Init,
             lifetime: Lifetime::TcpTransitory,
             deadline: Tick(240_500),
+            segment: 0,
         };
         let says = |news| Change::Session { session, v6, news };
         News {

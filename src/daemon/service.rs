@@ -5,7 +5,8 @@ use super::gateway::{Gateway, failure, mapping, stateful, stateless};
 use super::portions::{KEEP, Mappings, Sessions, walk};
 use crate::base::counters::Counter;
 use crate::control::Service;
-use crate::model::control::{Command, Failure, Health, InstanceHealth, Reply, Request};
+use crate::dataplane;
+use crate::model::control::{Command, Failure, Health, InstanceHealth, Queued, Reply, Request};
 use crate::model::{Flavour, InstanceRow, Pool4Entry};
 use crate::ruleset;
 
@@ -181,8 +182,21 @@ impl Gateway {
     fn health(&self) -> Result<Health, Failure> {
         let slots = self.traffic.slots();
         let mut instances = Vec::new();
+        let unknown = |error: dataplane::Error| failure(libc::EIO, error.to_string());
+        // What the kernel does not tell is no reason to say nothing.
+        let counters = self.dataplane.counters().unwrap_or_default();
         for slot in slots.iter() {
             let queues = self.dataplane.queues(slot.number);
+            let tcp_queues = self.dataplane.tcp_queues(slot.number);
+            let mut queued = Queued::default();
+            for queue in counters.iter().filter(|queue| queue.slot == slot.number) {
+                queued.super_packets += queue.super_packets;
+                queued.cut += queue.cut;
+                queued.queue_full += u64::from(queue.kernel_dropped);
+                queued.socket_full += u64::from(queue.user_dropped);
+                queued.overruns += queue.overruns;
+                queued.malformed += queue.malformed;
+            }
             let (sessions, enabled) = {
                 let instance = slot.read();
                 let sessions = instance.counters().get(Counter::Sessions);
@@ -192,7 +206,9 @@ impl Gateway {
                 flavour: slot.flavour,
                 name: slot.name.clone(),
                 framework: slot.framework,
-                queues: queues.map_err(|error| failure(libc::EIO, error.to_string()))?,
+                queues: queues.map_err(unknown)?,
+                tcp_queues: tcp_queues.map_err(unknown)?,
+                queued,
                 sessions,
                 sync: slot.sync.health(enabled),
             });

@@ -375,11 +375,11 @@ impl Traffic {
         &self,
         slots: &[Arc<Slot>],
         now: Tick,
-        packet: &Received<'_>,
+        packet: (usize, &Received<'_>),
         out: &mut Output,
     ) -> Verdict {
         let of = |flavour| slots.iter().filter(move |slot| slot.flavour == flavour);
-        if of(Flavour::Nat64).any(|slot| slot.read().concerns(&self.host, packet.bytes)) {
+        if of(Flavour::Nat64).any(|slot| slot.read().concerns(&self.host, packet.1.bytes)) {
             return Verdict::Accept;
         }
         of(Flavour::Siit)
@@ -388,7 +388,7 @@ impl Traffic {
                 let mut tally = Tally::begin();
                 let mut instance = slot.lock();
                 let meta = meta(packet, false, &self.host);
-                let verdict = handle(&mut instance, now, &meta, packet, &mut tally, out);
+                let verdict = handle(&mut instance, now, &meta, packet.1, &mut tally, out);
                 slot.meter.add(&tally);
                 verdict
             })
@@ -417,12 +417,12 @@ impl Handler for Traffic {
         };
         let shared = |packet: &Received<'_>| packet.from_host && slot.flavour != Flavour::Nat64;
         let mut wanted = 0;
-        let each = packets.iter().zip(verdicts.iter_mut()).enumerate();
-        for (index, (packet, verdict)) in each {
-            if shared(packet) {
+        let each = packets.iter().enumerate().zip(verdicts.iter_mut());
+        for (packet, verdict) in each {
+            if shared(packet.1) {
                 *verdict = self.complaint(&slots, now, packet, out);
             } else {
-                wanted |= bit(index);
+                wanted |= bit(packet.0);
             }
         }
         let burst = Burst {

@@ -14,5 +14,5 @@ pub fn queue_message(datagram: &[u8]) -> Option<&[u8]> {
 
 /// The packet in a frame from the TUN device.
 pub fn tun_frame(frame: &mut [u8]) -> Option<&[u8]> {
-    strip(frame)
+    strip(frame).map(|(packet, _)| packet)
 }

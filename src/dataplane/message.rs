@@ -4,6 +4,8 @@
 //! Bytes from the kernel are trusted to be well meant, not to be well formed: every length is
 //! checked, and a message that contradicts itself is counted and skipped.
 
+use crate::wire::offload::{Offload, Segments, tcp_offset};
+
 /// A packet that waits for its verdict.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Queued<'a> {
@@ -19,6 +21,30 @@ pub(super) struct Queued<'a> {
     /// Bits `NFQA_SKB_*`: checksum not ready, super-packet.
     pub(super) info: u32,
 }
+
+impl Queued<'_> {
+    /// Whether nothing is left to do on it, or it is a TCP packet that we can do it on: it is there
+    /// as a whole, and its TCP header follows the IP header.
+    pub(super) fn is_plain_tcp(&self) -> bool {
+        self.info & LEFT == 0 && !self.payload.is_empty() || tcp_offset(self.payload).is_some()
+    }
+
+    /// What is left to do on it.
+    pub(super) const fn offload(&self) -> Offload {
+        Offload {
+            partial: self.info & LEFT != 0,
+            segments: if self.info & libc::NFQA_SKB_GSO as u32 != 0 {
+                Segments::Some
+            } else {
+                Segments::One
+            },
+            place: None,
+        }
+    }
+}
+
+/// The bits of [`Queued::info`] that mean that something is left to do.
+const LEFT: u32 = (libc::NFQA_SKB_GSO | libc::NFQA_SKB_CSUMNOTREADY) as u32;
 
 /// What a datagram from the queue socket is.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,6 +152,11 @@ impl Verdicts {
     /// The kernel goes on with packet `id`.
     pub(super) fn accept(&mut self, queue: u16, id: u32) {
         self.push(VERDICT, queue, libc::NF_ACCEPT, id);
+    }
+
+    /// Packet `id` goes to queue `other`.
+    pub(super) fn pass_on(&mut self, queue: u16, id: u32, other: u16) {
+        self.push(VERDICT, queue, i32::from(other) << 16 | libc::NF_QUEUE, id);
     }
 
     /// Every packet up to `last` that still waits is dropped.

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Floor 5: packets in from kernel queues and the TUN device, packets out through the TUN device.
 //!
-//! One thread per worker. A worker owns one queue of the TUN device and, for every instance, one
-//! NFQUEUE socket. It takes a burst, hands it to the [`Handler`] in one call, writes what comes
+//! One thread per worker. A worker owns one queue of the TUN device and, for every instance, two
+//! NFQUEUE sockets: one for TCP, which comes in super-packets, and one for everything else. It takes a burst, hands it to the [`Handler`] in one call, writes what comes
 //! out, and gives the verdicts. Nothing here knows what translation is.
 
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -16,16 +17,16 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 
 use self::pulse::Pulse;
-use self::queue::{Faults, Queue};
+use self::queue::{Faults, Kind, Queue};
 use self::tun::Tun;
 use self::worker::{Command, Worker};
 use crate::base::Tick;
-use crate::wire::output::Output;
 
 mod addresses;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod handler;
 mod icmp;
 mod inherit;
 mod message;
@@ -42,6 +43,7 @@ mod wake;
 mod worker;
 
 pub use self::addresses::{Addresses, NetworkWatch, ephemeral_ports};
+pub use self::handler::{Handler, Received, SendReport, Source, Verdict};
 pub use self::inherit::Inherited;
 pub use self::routes::{ROUTE_PROTOCOL, remove_rules, set_routes};
 pub use self::wake::Waker;
@@ -65,6 +67,8 @@ pub struct Options {
     pub queue_base: u16,
     /// How many packets may wait in one queue, 1 or more.
     pub queue_length: u32,
+    /// TCP comes and goes in super-packets, through queues of its own.
+    pub super_packets: bool,
 }
 
 impl Default for Options {
@@ -76,7 +80,54 @@ impl Default for Options {
             pin: false,
             queue_base: 6400,
             queue_length: 4096,
+            super_packets: true,
         }
+    }
+}
+
+impl Options {
+    fn queues(&self, slot: usize) -> Result<(u16, u16), Error> {
+        let end = if self.super_packets {
+            self.half()
+        } else {
+            1 << 16
+        };
+        self.range(slot, self.queue_base.into(), end)
+    }
+
+    /// In the upper half of the numbers from the base on: so the others are where they would be
+    /// without these, which rules of the administrator's may rely on.
+    fn tcp_queues(&self, slot: usize) -> Result<Option<(u16, u16)>, Error> {
+        if !self.super_packets {
+            return Ok(None);
+        }
+        self.range(slot, self.half(), 1 << 16).map(Some)
+    }
+
+    fn half(&self) -> usize {
+        (usize::from(self.queue_base) + (1 << 16)) / 2
+    }
+
+    /// The queues of a slot among those from `base` to before `end`.
+    fn range(&self, slot: usize, base: usize, end: usize) -> Result<(u16, u16), Error> {
+        let count = self.workers;
+        slot.checked_mul(count.into())
+            .and_then(|offset| offset.checked_add(base))
+            .filter(|first| first + usize::from(count) <= end)
+            .and_then(|first| u16::try_from(first).ok())
+            .map(|first| (first, count))
+            .ok_or(Error::NoQueueNumber(slot, count))
+    }
+
+    /// All queues of a slot: for each worker one, and then for each another one for TCP.
+    fn numbers(&self, slot: usize) -> Result<impl Iterator<Item = (u16, Kind)> + use<>, Error> {
+        let (first, count) = self.queues(slot)?;
+        let tcp = self.tcp_queues(slot)?;
+        let plain = (0..count).map(move |offset| (first + offset, Kind::Plain));
+        let tcp = tcp.into_iter().flat_map(move |(tcp, count)| {
+            (0..count).map(move |offset| (tcp + offset, Kind::Tcp(first + offset)))
+        });
+        Ok(plain.chain(tcp))
     }
 }
 
@@ -168,6 +219,11 @@ pub struct QueueCounters {
     /// Packets dropped because the kernel's message could not be read, or because they were too
     /// long to be queued whole (65,532 bytes and more).
     pub malformed: u64,
+    /// Super-packets that came by this queue.
+    pub super_packets: u64,
+    /// Packets given back to be cut by the kernel and come by another queue: super-packets too long
+    /// to be queued whole, or not of plain TCP.
+    pub cut: u64,
 }
 
 /// The running workers with their devices and queues.
@@ -275,13 +331,15 @@ impl Dataplane {
     /// # Errors
     /// [`Error::NoQueueNumber`] beyond 65535.
     pub fn queues(&self, slot: usize) -> Result<(u16, u16), Error> {
-        let count = self.options.workers;
-        slot.checked_mul(usize::from(count))
-            .and_then(|offset| offset.checked_add(usize::from(self.options.queue_base)))
-            .filter(|first| first + usize::from(count) <= 1 << 16)
-            .and_then(|first| u16::try_from(first).ok())
-            .map(|first| (first, count))
-            .ok_or(Error::NoQueueNumber(slot, count))
+        self.options.queues(slot)
+    }
+
+    /// The queues of a slot for TCP, if there are any: the first number and how many.
+    ///
+    /// # Errors
+    /// As for [`Dataplane::queues`].
+    pub fn tcp_queues(&self, slot: usize) -> Result<Option<(u16, u16)>, Error> {
+        self.options.tcp_queues(slot)
     }
 
     /// Opens the queues of a slot. From then on what the kernel puts there is handled.
@@ -293,9 +351,10 @@ impl Dataplane {
         if slots.iter().any(|open| open.slot == slot) {
             return Err(Error::SlotOpen(slot));
         }
-        let (first, count) = self.queues(slot)?;
-        let queues = (0..count)
-            .map(|offset| self.open_queue(slot, first + offset))
+        let queues = self
+            .options
+            .numbers(slot)?
+            .map(|(number, kind)| self.open_queue(slot, number, kind))
             .collect::<Result<Vec<_>, _>>()?;
         let faults = queues.iter().map(|queue| Arc::clone(&queue.faults));
         let sockets = queues.iter().map(Queue::keep).collect::<io::Result<_>>();
@@ -304,21 +363,17 @@ impl Dataplane {
             faults: faults.collect(),
             sockets: sockets.map_err(Error::system("duplicate a socket"))?,
         });
-        for (index, queue) in queues.into_iter().enumerate() {
+        for (queue, index) in queues.into_iter().zip((0..self.workers.len()).cycle()) {
             self.order(index, Command::Open(queue))?;
         }
         Ok(())
     }
 
-    fn open_queue(&self, slot: usize, number: u16) -> Result<Queue, Error> {
+    fn open_queue(&self, slot: usize, number: u16, kind: Kind) -> Result<Queue, Error> {
+        let length = self.options.queue_length;
         match lock(&self.inherited).take_queue(number) {
-            Some(socket) => Ok(Queue::inherit(
-                slot,
-                number,
-                socket,
-                self.options.queue_length,
-            )),
-            None => Queue::open(slot, number, self.options.queue_length),
+            Some(socket) => Ok(Queue::inherit(slot, number, kind, socket, length)),
+            None => Queue::open(slot, number, kind, length),
         }
     }
 
@@ -335,8 +390,8 @@ impl Dataplane {
     pub fn hand_over(&self) -> io::Result<Inherited> {
         let mut queues = Vec::new();
         for Slot { slot, sockets, .. } in &*lock(&self.slots) {
-            let first = self.queues(*slot).map_err(io::Error::other)?.0;
-            for (number, socket) in (first..=u16::MAX).zip(sockets) {
+            let numbers = self.options.numbers(*slot).map_err(io::Error::other)?;
+            for ((number, _), socket) in numbers.zip(sockets) {
                 let socket = socket.try_clone()?;
                 queue::widen(&socket, number);
                 queues.push((number, socket));
@@ -384,8 +439,7 @@ impl Dataplane {
         let listed = queue::list()?;
         let mut out = Vec::new();
         for Slot { slot, faults, .. } in &*lock(&self.slots) {
-            let (first, _) = self.queues(*slot)?;
-            for (number, faults) in (first..=u16::MAX).zip(faults) {
+            for ((number, _), faults) in self.options.numbers(*slot)?.zip(faults) {
                 // A queue that a dead worker closed is not listed.
                 let Some(line) = listed.iter().find(|line| line.number == number) else {
                     continue;
@@ -396,8 +450,10 @@ impl Dataplane {
                     waiting: line.waiting,
                     kernel_dropped: line.kernel_dropped,
                     user_dropped: line.user_dropped,
-                    overruns: faults.overruns.load(std::sync::atomic::Ordering::Relaxed),
-                    malformed: faults.malformed.load(std::sync::atomic::Ordering::Relaxed),
+                    overruns: faults.overruns.load(Relaxed),
+                    malformed: faults.malformed.load(Relaxed),
+                    super_packets: faults.super_packets.load(Relaxed),
+                    cut: faults.cut.load(Relaxed),
                 });
             }
         }
@@ -516,69 +572,3 @@ pub const BURST: usize = 64;
 
 /// More than any burst takes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Whoever decides what becomes of packets.
-pub trait Handler: Send + Sync + 'static {
-    /// Handles a burst: what is to be reinjected or sent goes to `out`; `verdicts`, as long as
-    /// `packets` and filled with [`Verdict::Taken`], gets [`Verdict::Accept`] where the kernel
-    /// shall go on with the packet.
-    fn burst(
-        &self,
-        now: Tick,
-        source: Source,
-        packets: &[Received<'_>],
-        verdicts: &mut [Verdict],
-        out: &mut Output,
-    );
-
-    /// Called about four times a second by one worker, traffic or not, and when a [`Waker`] asks
-    /// for it: expire what is due.
-    fn tick(&self, now: Tick, out: &mut Output);
-
-    /// Told after the packets and errors of a burst were handed to the kernel.
-    fn sent(&self, source: Source, report: &SendReport);
-}
-
-/// Where a burst came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The queue of the instance in this slot.
-    Slot(usize),
-    /// The TUN device: what the kernel routed there.
-    Tun,
-    /// A [`Handler::tick`].
-    Tick,
-}
-
-/// A packet from the kernel, starting with its IP header.
-#[derive(Clone, Copy, Debug)]
-pub struct Received<'a> {
-    pub bytes: &'a [u8],
-    /// The packet mark.
-    pub mark: u32,
-    /// MTU of the device it came in by, in bytes; `u32::MAX` where unknown.
-    pub ingress_mtu: u32,
-    /// The kernel put it together from fragments.
-    pub reassembled: bool,
-    /// This host itself is about to send it: queued on its way out, not on its way in.
-    pub from_host: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Translated or dropped: the original is done with.
-    Taken,
-    /// The kernel goes on with it, unchanged. Means "drop" for packets from the TUN device.
-    Accept,
-}
-
-/// What the kernel made of the output of a burst.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SendReport {
-    /// Packets the TUN device did not take.
-    pub failed_packets: u64,
-    pub icmp6_sent: u64,
-    pub icmp6_failed: u64,
-    pub icmp4_sent: u64,
-    pub icmp4_failed: u64,
-}

@@ -26,16 +26,16 @@ use socket2::{Domain, Socket, Type};
 use super::message::{self, Datagram, Queued, Verdicts, parse};
 use super::{BURST, Error, Verdict, patiently, sys};
 
-/// Room for the packets that wait in the socket, in bytes. The default overflows at a few
-/// hundred small packets.
+/// Room for the packets that wait in the socket, in bytes; the kernel doubles it. The default
+/// overflows at a few hundred small packets, this takes some 2,000 super-packets.
 const RECEIVE_BUFFER: usize = 64 << 20;
+
+/// How many packets are taken from a queue of super-packets at once: a megabyte, most of which a
+/// processor still has in a cache when what became of it is written.
+const TCP_BURST: usize = 16;
 
 /// Room for one message: the longest packet that is copied, and its attributes.
 pub(super) const STRIDE: usize = (1 << 16) + 1024;
-
-/// Super-packets stay off until somebody can cut them: the kernel does not say their segment
-/// size.
-const RECEIVE_SUPER_PACKETS: bool = false;
 
 /// How many packets may wait while one program follows another: half a second of a busy gateway's.
 const LONG: u32 = 1 << 16;
@@ -53,12 +53,26 @@ pub(super) struct Faults {
     pub(super) overruns: AtomicU64,
     /// Messages that could not be read, and packets too long to be copied; all dropped.
     pub(super) malformed: AtomicU64,
+    /// Super-packets received.
+    pub(super) super_packets: AtomicU64,
+    /// Packets given back to be cut.
+    pub(super) cut: AtomicU64,
+}
+
+/// What a queue is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Anything; the kernel cuts super-packets and completes checksums first.
+    Plain,
+    /// TCP as it comes. What we cannot handle like that goes through the plain queue named here.
+    Tcp(u16),
 }
 
 /// A queue socket, ready to be read.
 pub(super) struct Queue {
     pub(super) slot: usize,
-    number: u16,
+    pub(super) number: u16,
+    kind: Kind,
     socket: OwnedFd,
     pub(super) faults: Arc<Faults>,
     verdicts: Verdicts,
@@ -70,19 +84,26 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Opens queue `number`; waits a little when a predecessor is just letting go of it.
-    pub(super) fn open(slot: usize, number: u16, length: u32) -> Result<Self, Error> {
+    pub(super) fn open(slot: usize, number: u16, kind: Kind, length: u32) -> Result<Self, Error> {
         patiently(
-            || Self::try_open(slot, number, length),
+            || Self::try_open(slot, number, kind, length),
             |error| matches!(error, Error::QueueBusy(_)),
         )
     }
 
     /// Goes on with a queue that a predecessor left, every packet of which has had its verdict or
     /// was not read yet.
-    pub(super) fn inherit(slot: usize, number: u16, socket: OwnedFd, length: u32) -> Self {
+    pub(super) fn inherit(
+        slot: usize,
+        number: u16,
+        kind: Kind,
+        socket: OwnedFd,
+        length: u32,
+    ) -> Self {
         Self {
             slot,
             number,
+            kind,
             socket,
             faults: Arc::default(),
             verdicts: Verdicts::default(),
@@ -96,7 +117,7 @@ impl Queue {
         self.socket.try_clone()
     }
 
-    fn try_open(slot: usize, number: u16, length: u32) -> Result<Self, Error> {
+    fn try_open(slot: usize, number: u16, kind: Kind, length: u32) -> Result<Self, Error> {
         let fail = |what: &'static str| {
             move |error: io::Error| match error.raw_os_error() {
                 // Also the answer when the queue belongs to another socket.
@@ -113,9 +134,14 @@ impl Queue {
         queue
             .set_fail_open(number, false)
             .map_err(fail("set the fail-open flag of"))?;
-        queue
-            .set_recv_gso(number, RECEIVE_SUPER_PACKETS)
-            .map_err(fail("set the GSO flag of"))?;
+        let whole = matches!(kind, Kind::Tcp(_));
+        match queue.set_recv_gso(number, whole) {
+            Err(error) if whole => {
+                // Then they come cut, as by any other queue.
+                tracing::warn!(%error, queue = number, "the kernel does not queue super-packets whole; going on without");
+            }
+            other => other.map_err(fail("set the GSO flag of"))?,
+        }
         queue
             .set_queue_max_len(number, length)
             .map_err(fail("set the length of"))?;
@@ -125,6 +151,7 @@ impl Queue {
         Ok(Self {
             slot,
             number,
+            kind,
             socket,
             faults: Arc::default(),
             verdicts: Verdicts::default(),
@@ -139,9 +166,14 @@ impl Queue {
         buffer: &mut [u8],
         lens: &mut [usize; BURST],
     ) -> io::Result<usize> {
-        match sys::receive_many(self.socket.as_fd(), buffer, STRIDE, lens) {
+        let most = match self.kind {
+            Kind::Plain => BURST,
+            Kind::Tcp(_) => TCP_BURST,
+        };
+        let room = buffer.get_mut(..most * STRIDE).unwrap_or_default();
+        match sys::receive_many(self.socket.as_fd(), room, STRIDE, lens) {
             Ok(count) => {
-                if count < BURST
+                if count < most
                     && let Some(usual) = self.long.take()
                 {
                     set_length(self.socket.as_fd(), self.number, usual);
@@ -159,10 +191,21 @@ impl Queue {
         }
     }
 
-    /// Reads one datagram of a burst; `None` if it is not a packet.
-    pub(super) fn read<'a>(&self, datagram: &'a [u8]) -> Option<Queued<'a>> {
+    /// Reads one datagram of a burst; `None` if it is not a packet, or one that will come by
+    /// another queue.
+    pub(super) fn read<'a>(&mut self, datagram: &'a [u8]) -> Option<Queued<'a>> {
         match parse(datagram) {
             Datagram::Packet(queued) => {
+                if queued.info & libc::NFQA_SKB_GSO as u32 != 0 {
+                    self.faults.super_packets.fetch_add(1, Relaxed);
+                }
+                if let Kind::Tcp(plain) = self.kind
+                    && !queued.is_plain_tcp()
+                {
+                    self.verdicts.pass_on(self.number, queued.id, plain);
+                    self.faults.cut.fetch_add(1, Relaxed);
+                    return None;
+                }
                 if queued.payload.is_empty() {
                     self.faults.malformed.fetch_add(1, Relaxed);
                 }
@@ -184,7 +227,6 @@ impl Queue {
         last: u32,
         all: bool,
     ) -> io::Result<()> {
-        self.verdicts.clear();
         let mut drop_rest = self.fresh || !all;
         for (id, verdict) in decided {
             match verdict {
@@ -196,7 +238,17 @@ impl Queue {
             self.verdicts.drop_up_to(self.number, last);
             self.fresh = false;
         }
-        match send(&self.socket, self.verdicts.bytes(), SendFlags::empty()) {
+        self.give()
+    }
+
+    /// Hands the verdicts so far to the kernel.
+    pub(super) fn give(&mut self) -> io::Result<()> {
+        if self.verdicts.bytes().is_empty() {
+            return Ok(());
+        }
+        let given = send(&self.socket, self.verdicts.bytes(), SendFlags::empty());
+        self.verdicts.clear();
+        match given {
             // The packets stay until the next batch drops them.
             Ok(_) | Err(Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),

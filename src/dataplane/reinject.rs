@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Hands a burst to the TUN device in as few system calls as possible.
 //!
-//! TCP segments that follow each other go as one super-packet with its segment size in the virtio
-//! header. That saves more than the calls: the kernel routes and forwards it once.
+//! Super-packets, and what else is left to the kernel, have their virtio header already. TCP
+//! segments that come singly and follow each other go as one super-packet, too. That saves more than the calls: the kernel routes and forwards it once.
 
 use std::io::{self, IoSlice};
 
 use super::tun::Tun;
-use super::{BURST, SendReport};
-use crate::wire::output::{HEADROOM, Output};
-use crate::wire::segments::{Head, Run, Segment};
+use super::{BURST, Received, SendReport};
+use crate::wire::output::{Output, Rest};
+use crate::wire::segments::{Run, Segment};
 
 /// Writes packets; remembers whether the device takes super-packets.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Reinjector {
 }
 
 impl Reinjector {
-    /// Writes all packets in their order.
+    /// Writes all packets in their order; `burst` is what they were made of.
     ///
     /// # Errors
     /// Only when the device is gone; packets it did not take are counted in `report`.
@@ -27,12 +27,15 @@ impl Reinjector {
         &mut self,
         tun: &Tun,
         out: &Output,
+        burst: &[Received<'_>],
         report: &mut SendReport,
     ) -> io::Result<()> {
         let mut run: Option<(usize, Run<'_>)> = None;
         let join = !self.singly && out.len() > 1;
         for (index, packet) in out.packets().enumerate() {
-            let segment = join.then(|| Segment::read(packet)).flatten();
+            // What is left to the kernel anyway travels as it is.
+            let segment = (join && out.is_done(index)).then(|| Segment::read(packet));
+            let segment = segment.flatten();
             if let (Some((_, run)), Some(segment)) = (&mut run, &segment)
                 && run.count() < BURST
                 && run.push(segment)
@@ -44,7 +47,7 @@ impl Reinjector {
             }
             match segment {
                 Some(segment) => run = Some((index, Run::new(segment))),
-                None => write_one(tun, out, index, report)?,
+                None => write_one(tun, out, index, burst, report)?,
             }
         }
         match run {
@@ -64,7 +67,7 @@ impl Reinjector {
         let indexes = first..first + run.count();
         if run.count() > 1 && !self.singly {
             let head = run.head();
-            let header = virtio_header(&head);
+            let header = head.virtio().to_bytes();
             let mut pieces = [IoSlice::new(&[]); BURST + 2];
             pieces[0] = IoSlice::new(&header);
             pieces[1] = IoSlice::new(head.bytes());
@@ -82,14 +85,28 @@ impl Reinjector {
             }
         }
         for index in indexes {
-            write_one(tun, out, index, report)?;
+            write_one(tun, out, index, &[], report)?;
         }
         Ok(())
     }
 }
 
-fn write_one(tun: &Tun, out: &Output, index: usize, report: &mut SendReport) -> io::Result<()> {
-    match tun.write(out.frame(index).unwrap_or_default()) {
+fn write_one(
+    tun: &Tun,
+    out: &Output,
+    index: usize,
+    burst: &[Received<'_>],
+    report: &mut SendReport,
+) -> io::Result<()> {
+    let frame = out.frame(index).unwrap_or_default();
+    let written = match out.rest(index) {
+        None => tun.write(frame),
+        Some(Rest { place, from }) => {
+            let rest = burst.get(place).and_then(|packet| packet.bytes.get(from..));
+            tun.write_pieces(&[IoSlice::new(frame), IoSlice::new(rest.unwrap_or_default())])
+        }
+    };
+    match written {
         Ok(()) => Ok(()),
         Err(error) if is_gone(&error) => Err(error),
         Err(_) => {
@@ -97,21 +114,6 @@ fn write_one(tun: &Tun, out: &Output, index: usize, report: &mut SendReport) -> 
             Ok(())
         }
     }
-}
-
-/// `struct virtio_net_hdr`: the checksum is to be completed, the data to be cut.
-fn virtio_header(head: &Head) -> [u8; HEADROOM] {
-    const NEEDS_CSUM: u8 = 1;
-    const GSO_TCPV4: u8 = 1;
-    const GSO_TCPV6: u8 = 4;
-    /// Where the checksum is in a TCP header.
-    const CHECKSUM: u16 = 16;
-    let [l0, l1] = (head.bytes().len() as u16).to_ne_bytes();
-    let [s0, s1] = head.segment_size.to_ne_bytes();
-    let [c0, c1] = (head.ip_len as u16).to_ne_bytes();
-    let [o0, o1] = CHECKSUM.to_ne_bytes();
-    let kind = if head.is_v6 { GSO_TCPV6 } else { GSO_TCPV4 };
-    [NEEDS_CSUM, kind, l0, l1, s0, s1, c0, c1, o0, o1]
 }
 
 /// The device was deleted; it will not come back to this descriptor.

@@ -12,6 +12,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use super::netlink::Netlink;
 use super::{Error, Options, patiently, sys};
+use crate::wire::checksum::{Sum, nonzero};
+use crate::wire::offload::{Offload, Told, told};
 use crate::wire::output::HEADROOM;
 
 const NODE: &str = "/dev/net/tun";
@@ -96,9 +98,6 @@ impl Tun {
         })?;
         sys::tun_header(file.as_fd(), HEADROOM)
             .map_err(Error::device(name, "set the header length of"))?;
-        // Without offloads the kernel computes checksums and cuts super-packets before it hands
-        // them over. A device found may have been left otherwise.
-        sys::tun_offload(file.as_fd(), 0).map_err(Error::device(name, "set the offloads of"))?;
         Ok(Self(file))
     }
 
@@ -134,32 +133,28 @@ impl AsFd for Tun {
     }
 }
 
-/// Takes the virtio header off a packet read and completes the checksum if it says that it is
-/// not; `None` when the header contradicts the packet.
+/// Takes the virtio header off a packet read, and says what is left to do on it; `None` when the
+/// header contradicts the packet.
 ///
-/// With no offloads the kernel never asked for this when it was tried. It is here so that a
-/// kernel that does, or somebody who changes the device from outside, does not break checksums.
-pub(super) fn strip(frame: &mut [u8]) -> Option<&[u8]> {
-    const NEEDS_CSUM: u8 = 1;
-    let (header, packet) = frame.split_at_mut_checked(HEADROOM)?;
-    let [flags, segmentation, _, _, _, _, s0, s1, o0, o1] = *header else {
-        return None;
-    };
-    if segmentation != 0 || packet.is_empty() {
+/// Whatever is not TCP is completed here. The kernel was not seen to ask for it; it is here so that
+/// one that does, or somebody who changes the device from outside, does not break checksums.
+pub(super) fn strip(frame: &mut [u8]) -> Option<(&[u8], Offload)> {
+    let (header, packet) = frame.split_first_chunk_mut()?;
+    if packet.is_empty() {
         return None;
     }
-    if flags & NEEDS_CSUM != 0 {
-        let start = usize::from(u16::from_ne_bytes([s0, s1]));
-        let field = start + usize::from(u16::from_ne_bytes([o0, o1]));
-        // The field holds the sum of the pseudo header, so it is summed with the rest.
-        let sum = !ones_complement_sum(packet.get(start..)?);
-        // Zero means "no checksum" to UDP.
-        let sum = if sum == 0 { 0xffff } else { sum };
-        packet
-            .get_mut(field..field + 2)?
-            .copy_from_slice(&sum.to_be_bytes());
+    match told(header, packet) {
+        Told::Offload(offload) => Some((packet, offload)),
+        Told::Nonsense => None,
+        Told::Checksum(start, field) => {
+            // The field holds the sum of the pseudo header, so it is summed with the rest.
+            let sum = nonzero(Sum::bytes(packet.get(start..)?).checksum());
+            packet
+                .get_mut(field..field.checked_add(2)?)?
+                .copy_from_slice(&sum.to_be_bytes());
+            Some((packet, Offload::NONE))
+        }
     }
-    Some(packet)
 }
 
 /// Something to all on the link, such as the kernel's own reports of the groups that a router
@@ -170,23 +165,6 @@ pub(super) fn is_multicast(packet: &[u8]) -> bool {
         Some(6) => packet.get(24) == Some(&0xff),
         _ => false,
     }
-}
-
-fn ones_complement_sum(bytes: &[u8]) -> u16 {
-    let mut sum = 0_u64;
-    let mut pairs = bytes.chunks_exact(2);
-    for pair in &mut pairs {
-        if let [high, low] = *pair {
-            sum += u64::from(u16::from_be_bytes([high, low]));
-        }
-    }
-    if let [last] = *pairs.remainder() {
-        sum += u64::from(u16::from_be_bytes([last, 0]));
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }
 
 fn configure(netlink: &mut Netlink, options: &Options, queues: &[Tun]) -> Result<(), Error> {
@@ -200,6 +178,18 @@ fn configure(netlink: &mut Netlink, options: &Options, queues: &[Tun]) -> Result
         .link(name)
         .map_err(Error::device(name, "look up"))?
         .ok_or_else(|| Error::Device("look up", name.clone(), io::ErrorKind::NotFound.into()))?;
+
+    // Without offloads the kernel computes checksums and cuts super-packets before it hands them
+    // over. A device found, or inherited, may have been left otherwise.
+    let offload = if options.super_packets {
+        libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN
+    } else {
+        0
+    };
+    for queue in queues {
+        sys::tun_offload(queue.as_fd(), offload)
+            .map_err(Error::device(name, "set the offloads of"))?;
+    }
 
     if read_number("net/ipv6/conf/all/disable_ipv6") == Some(1) {
         return Err(Error::Ipv6Disabled);
@@ -266,7 +256,8 @@ mod tests {
     fn the_header_is_stripped_and_the_checksum_completed() {
         let mut frame = vec![0; HEADROOM];
         frame.extend([0x60, 1, 2, 3]);
-        assert_eq!(strip(&mut frame), Some(&[0x60, 1, 2, 3][..]));
+        let none = Offload::NONE;
+        assert_eq!(strip(&mut frame), Some((&[0x60, 1, 2, 3][..], none)));
 
         // Checksum starts at byte 2 of the packet, field 2 bytes on; 0x1111 is the pseudo header.
         let mut frame = vec![1, 0, 0, 0, 0, 0];
@@ -277,7 +268,7 @@ mod tests {
         let [high, low] = sum.to_be_bytes();
         assert_eq!(
             strip(&mut frame),
-            Some(&[0x60, 0, 0x12, 0x34, high, low, 0x56][..])
+            Some((&[0x60, 0, 0x12, 0x34, high, low, 0x56][..], none))
         );
     }
 

@@ -25,15 +25,16 @@ use super::reinject::Reinjector;
 use super::tun::{self, Tun};
 use super::{BURST, Error, Handler, Received, SendReport, Source, Verdict, monotonic};
 use crate::base::Tick;
+use crate::wire::offload::Offload;
 use crate::wire::output::Output;
 
 /// Between two calls of [`Handler::tick`], in milliseconds; also the longest sleep.
 const TICK: u64 = 250;
 
-/// What epoll says woke us; higher values are slots.
+/// What epoll says woke us; higher values are numbers of queues.
 const WAKE: u64 = 0;
 const TUN: u64 = 1;
-const FIRST_SLOT: u64 = 2;
+const FIRST_QUEUE: u64 = 2;
 
 /// An order to a worker.
 pub(super) enum Command {
@@ -141,9 +142,9 @@ impl Worker {
                         self.next_tick = now;
                     }
                     TUN => self.read_tun()?,
-                    slot => {
-                        let slot = usize::try_from(slot - FIRST_SLOT).unwrap_or(usize::MAX);
-                        self.read_queue(slot)?;
+                    number => {
+                        let number = u16::try_from(number - FIRST_QUEUE).unwrap_or(u16::MAX);
+                        self.read_queue(number)?;
                     }
                 }
             }
@@ -158,7 +159,7 @@ impl Worker {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Open(queue)) => {
-                    let data = epoll::EventData::new_u64(queue.slot as u64 + FIRST_SLOT);
+                    let data = epoll::EventData::new_u64(u64::from(queue.number) + FIRST_QUEUE);
                     epoll::add(&self.epoll, &queue, data, epoll::EventFlags::IN)
                         .map_err(|error| Error::System("watch a queue".to_owned(), error.into()))?;
                     self.queues.push(queue);
@@ -183,14 +184,19 @@ impl Worker {
         if self.out.is_empty() && self.out.errors().is_empty() {
             return Ok(());
         }
-        let report = self.send(now)?;
+        let exit = Exit {
+            tun: &self.tun,
+            reinjector: &mut self.reinjector,
+            icmp: &mut self.icmp,
+        };
+        let report = exit.send(now, &self.out, &[])?;
         self.handler.sent(Source::Tick, &report);
         Ok(())
     }
 
-    fn read_queue(&mut self, slot: usize) -> Result<(), Error> {
+    fn read_queue(&mut self, number: u16) -> Result<(), Error> {
         // It may have been closed by a command in the same round of events.
-        let Some(index) = self.queues.iter().position(|queue| queue.slot == slot) else {
+        let Some(index) = self.queues.iter().position(|queue| queue.number == number) else {
             return Ok(());
         };
         let queue = &mut self.queues[index];
@@ -218,16 +224,23 @@ impl Worker {
             ids[used] = queued.id;
             used += 1;
         }
-        let Some(last) = last else { return Ok(()) };
+        let Some(last) = last else {
+            return queue.give().map_err(Error::system("give verdicts"));
+        };
 
-        let source = Source::Slot(slot);
+        let source = Source::Slot(queue.slot);
         let verdicts = &mut verdicts[..used];
         self.out.clear();
         if used > 0 {
             self.handler
                 .burst(now, source, &packets[..used], verdicts, &mut self.out);
         }
-        let report = self.send(now)?;
+        let exit = Exit {
+            tun: &self.tun,
+            reinjector: &mut self.reinjector,
+            icmp: &mut self.icmp,
+        };
+        let report = exit.send(now, &self.out, &packets[..used])?;
         let decided = ids.into_iter().zip(verdicts.iter().copied());
         self.queues[index]
             .settle(decided, last, all)
@@ -254,13 +267,17 @@ impl Worker {
         let mut packets = [EMPTY; BURST];
         let mut used = 0;
         for (slot, len) in self.buffer.chunks_exact_mut(STRIDE).zip(lens).take(count) {
-            let Some(bytes) = slot.get_mut(..len).and_then(tun::strip) else {
+            let Some((bytes, offload)) = slot.get_mut(..len).and_then(tun::strip) else {
                 continue;
             };
             if tun::is_multicast(bytes) {
                 continue;
             }
-            packets[used] = Received { bytes, ..EMPTY };
+            packets[used] = Received {
+                bytes,
+                offload,
+                ..EMPTY
+            };
             used += 1;
         }
         if used == 0 {
@@ -276,18 +293,32 @@ impl Worker {
             &mut verdicts[..used],
             &mut self.out,
         );
-        let report = self.send(now)?;
+        let exit = Exit {
+            tun: &self.tun,
+            reinjector: &mut self.reinjector,
+            icmp: &mut self.icmp,
+        };
+        let report = exit.send(now, &self.out, &packets[..used])?;
         self.handler.sent(Source::Tun, &report);
         Ok(())
     }
+}
 
-    /// Hands the output to the kernel.
-    fn send(&mut self, now: Tick) -> Result<SendReport, Error> {
+/// The way out.
+struct Exit<'a> {
+    tun: &'a Tun,
+    reinjector: &'a mut Reinjector,
+    icmp: &'a mut icmp::Sender,
+}
+
+impl Exit<'_> {
+    /// Hands the output of a burst to the kernel.
+    fn send(self, now: Tick, out: &Output, burst: &[Received<'_>]) -> Result<SendReport, Error> {
         let mut report = SendReport::default();
         self.reinjector
-            .write(&self.tun, &self.out, &mut report)
+            .write(self.tun, out, burst, &mut report)
             .map_err(Error::system("write to the TUN device"))?;
-        self.icmp.send(now, self.out.errors(), &mut report);
+        self.icmp.send(now, out.errors(), &mut report);
         Ok(report)
     }
 }
@@ -301,12 +332,13 @@ const EMPTY: Received<'_> = Received {
     ingress_mtu: u32::MAX,
     reassembled: false,
     from_host: false,
+    offload: Offload::NONE,
 };
 
 fn received<'a>(queued: &Queued<'a>, mtus: &mut Mtus, now: Tick) -> Received<'a> {
     let mtu = mtus.get(queued.device, now);
-    // Nothing longer than its MTU comes in by a device: the kernel put it together. (Super-packets
-    // are cut before they are queued.)
+    // Nothing longer than its MTU comes in by a device: the kernel put it together, but for
+    // super-packets, which say so.
     let reassembled = queued.info & libc::NFQA_SKB_GSO as u32 == 0
         && u32::try_from(queued.payload.len()).is_ok_and(|len| len > mtu);
     Received {
@@ -315,5 +347,6 @@ fn received<'a>(queued: &Queued<'a>, mtus: &mut Mtus, now: Tick) -> Received<'a>
         ingress_mtu: mtu,
         reassembled,
         from_host: queued.hook == LOCAL_OUT,
+        offload: queued.offload(),
     }
 }

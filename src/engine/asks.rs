@@ -17,6 +17,7 @@ use super::{Instance, Meta, Outcome, Translator, conclude};
 use crate::base::host::Host;
 use crate::base::{Protocol, Tick, Transport4};
 use crate::nat64::question::Question;
+use crate::wire::offload::{Offload, Segments, Virtio};
 use crate::wire::output::Output;
 
 /// The packets that wait, and the questions about them.
@@ -52,6 +53,7 @@ struct Held {
     mark: u32,
     ingress_mtu: u32,
     reassembled: bool,
+    offload: Offload,
     bytes: Box<[u8]>,
 }
 
@@ -86,7 +88,9 @@ impl Asks {
         meta: &Meta<'_>,
         packet: &[u8],
     ) -> bool {
-        if !self.open || !meta.may_wait {
+        // Super-packets are large, and belong to a connection that is known somewhere already.
+        let one = meta.offload.segments == Segments::One;
+        if !self.open || !meta.may_wait || !one {
             return false;
         }
         self.forget(now);
@@ -119,6 +123,11 @@ impl Asks {
             mark: meta.mark,
             ingress_mtu: meta.ingress_mtu,
             reassembled: meta.reassembled,
+            // It will not be where it was.
+            offload: Offload {
+                place: None,
+                ..meta.offload
+            },
             bytes: packet.into(),
         });
         self.packets += 1;
@@ -245,12 +254,18 @@ impl Instance {
                 reassembled: held.reassembled,
                 from_host: false,
                 may_wait: false,
+                offload: held.offload,
                 host,
             };
             let result = self.translate(now, &meta, &held.bytes, out);
             let outcome = conclude(result, &held.bytes, out, &mut self.counters);
             if let Outcome::NotOurs(_) = outcome {
                 out.packet(held.bytes.len()).copy_from_slice(&held.bytes);
+                if held.offload.partial
+                    && let Some(virtio) = Virtio::of_one(&held.bytes)
+                {
+                    out.leave(virtio);
+                }
             }
         }
         !ready.is_empty()

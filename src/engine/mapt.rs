@@ -11,6 +11,7 @@ use self::domain::Role;
 use self::napt::Napt;
 use self::strays::Strays;
 use super::error_source::Random;
+use super::flows::Flows;
 use super::nat64::{inner_ports, is_one_host4};
 use super::tables::{Shared, Tables};
 use super::{Env, destination4, destination6, version};
@@ -37,6 +38,7 @@ pub(super) struct Mapping {
     pub(super) strays: Strays,
     key: [u8; 16],
     random: Random,
+    flows: Flows,
 }
 
 /// What one packet is translated by.
@@ -45,6 +47,7 @@ struct Way<'a, T> {
     /// The tables of a customer edge that translates private addresses itself.
     napt: Option<&'a mut T>,
     random: &'a Random,
+    flows: &'a Flows,
 }
 
 /// A packet, which may be between the two passes of a hairpin.
@@ -66,6 +69,7 @@ impl Mapping {
             strays: Strays::default(),
             key,
             random: Random::new(key),
+            flows: Flows::new(key),
         };
         mapping.configure(settings);
         mapping
@@ -121,6 +125,7 @@ impl Mapping {
             mapt: &self.mapt,
             napt: self.napt.as_mut().map(|napt| &mut napt.nat64),
             random: &self.random,
+            flows: &self.flows,
         }
     }
 
@@ -137,6 +142,7 @@ impl Mapping {
             mapt: &self.mapt,
             napt: tables.as_mut(),
             random: &self.random,
+            flows: &self.flows,
         };
         let result = match version(bytes) {
             Some(6) => way.six(env, bytes, out),

@@ -18,12 +18,14 @@ use crate::model::settings::Settings;
 use crate::model::{Flavour, Stray};
 use crate::nat64::merge::{ForeignSession, Merged, Order};
 use crate::nat64::{Change, Nat64};
+use crate::wire::offload::{Offload, Segments};
 use crate::wire::output::Output;
 use crate::wire::{Refusal, Verdict};
 use crate::xlat::{self, Rules};
 
 pub mod asks;
 mod error_source;
+mod flows;
 mod mapt;
 mod nat64;
 mod siit;
@@ -48,7 +50,7 @@ pub struct Instance {
 /// What sets the flavours apart.
 enum Translator {
     Nat64(Box<nat64::Stateful<Nat64>>),
-    Siit(siit::Stateless),
+    Siit(Box<siit::Stateless>),
     Mapt(Box<mapt::Mapping>),
 }
 
@@ -65,6 +67,8 @@ pub struct Meta<'a> {
     pub from_host: bool,
     /// It may be kept for a moment, to be handled by [`Instance::resume`].
     pub may_wait: bool,
+    /// What is left to do on it.
+    pub offload: Offload,
     pub host: &'a dyn Host,
 }
 
@@ -106,7 +110,24 @@ impl<'a> Env<'a> {
             amend_udp_checksum_zero,
             reassembled: self.meta.reassembled,
             identification: self.identification,
+            offload: Offload {
+                place: None,
+                ..self.meta.offload
+            },
+            segment: 0,
         }
+    }
+
+    /// The same for a packet of a flow; `segment` says what segments it may have, and is asked only
+    /// if that matters. `only` says that this is the packet that came, and that what it becomes is
+    /// not translated again: so its data may be taken from where it is.
+    fn rules_of(&self, only: bool, segment: impl FnOnce() -> u16) -> Rules<'a> {
+        let mut rules = self.rules(nat64::AMEND);
+        rules.offload.place = self.meta.offload.place.filter(|_| only);
+        if rules.offload.segments == Segments::Some {
+            rules.segment = segment();
+        }
+        rules
     }
 }
 
@@ -116,7 +137,7 @@ impl Instance {
         Self {
             translator: match flavour {
                 Flavour::Nat64 => Translator::Nat64(Box::new(nat64::Stateful::new(key))),
-                Flavour::Siit => Translator::Siit(siit::Stateless::new(key)),
+                Flavour::Siit => Translator::Siit(Box::new(siit::Stateless::new(key))),
                 Flavour::Mapt => Translator::Mapt(Box::new(mapt::Mapping::new(key, &settings))),
             },
             settings,

@@ -15,6 +15,7 @@ use crate::base::{Protocol, Tick, Transport4, Transport6};
 use crate::model::settings::Settings;
 use crate::nat64::question::Question;
 use crate::nat64::{Inbound, Nat64, Outbound, Probe};
+use crate::wire::offload::{fitting, maximum};
 use crate::wire::output::Output;
 use crate::wire::{IcmpReply, Inner, InnerL4, L4, Packet4, Packet6, Refusal, TcpFlags, Verdict};
 use crate::xlat::{self, Plan, Rewrite};
@@ -89,11 +90,17 @@ impl<T: Tables> Stateful<T> {
         }
         let (plan, protocol, peer) = match packet.l4 {
             L4::Tcp { src, dst, flags } => {
-                let flow = self.flow_out(env, Protocol::Tcp, (packet.src, src), (dst4, dst), flags);
-                flow.map_err(|refusal| {
+                let (client, remote) = ((packet.src, src), (dst4, dst));
+                let flow = self.flow_out(env, Protocol::Tcp, client, remote, flags);
+                let flow = flow.map_err(|refusal| {
                     let (protocol, v6) = (Protocol::Tcp, Transport6::new(packet.src, src));
                     self.ask(env, Question::Address { protocol, v6 }, bytes, refusal)
-                })?
+                })?;
+                if flags.syn {
+                    let most = maximum(packet.transport(), true);
+                    self.nat64.bound_segment(source(&flow.0), flow.2, most);
+                }
+                flow
             }
             L4::Udp { src, dst } => {
                 let (client, remote) = ((packet.src, src), (dst4, dst));
@@ -113,8 +120,17 @@ impl<T: Tables> Stateful<T> {
             L4::LaterFragment => return Err(Refusal::drop(Counter::Hdr6)),
         };
         let first = out.len();
-        xlat::six_to_four(&packet, &plan, &env.rules(AMEND), out)?;
-        if !self.nat64.look().covers(env.meta.host, protocol, peer) {
+        let returns = self.nat64.look().covers(env.meta.host, protocol, peer);
+        let rules = env.rules_of(!returns, || self.nat64.look().segment(source(&plan), peer));
+        xlat::six_to_four(&packet, &plan, &rules, out)?;
+        if protocol == Protocol::Tcp
+            && let Some(mtu) = packet.too_big()
+            && let Some(inner) = &plan.inner
+        {
+            let own = Transport4::new(inner.dst, inner.ports.map_or(0, |[_, own]| own));
+            self.nat64.bound_segment(own, peer, fitting(mtu, true));
+        }
+        if !returns {
             return Ok(());
         }
         self.hairpin(env, bytes, first, out)
@@ -253,7 +269,13 @@ impl<T: Tables> Stateful<T> {
             L4::Tcp { src, dst, flags } => {
                 let (remote, v4) = ((packet.src, src), (packet.dst, dst));
                 let flow = inbound(Protocol::Tcp, remote, v4, flags, original);
-                self.flow_in(env, pool6, flow)?
+                let plan = self.flow_in(env, pool6, flow);
+                if flags.syn {
+                    // Also when it is held back.
+                    let most = maximum(packet.transport(), false);
+                    self.nat64.bound_segment(flow.v4, flow.remote, most);
+                }
+                plan?
             }
             L4::Udp { src, dst } => {
                 let (remote, v4) = ((packet.src, src), (packet.dst, dst));
@@ -281,7 +303,24 @@ impl<T: Tables> Stateful<T> {
             L4::Other => return Err(Refusal::accept(Counter::UnknownL4Proto)),
             L4::LaterFragment => return Err(Refusal::drop(Counter::Hdr4)),
         };
-        xlat::four_to_six(&packet, &plan, &env.rules(AMEND), out)
+        let rules = env.rules_of(std::ptr::eq(bytes, original), || {
+            let L4::Tcp { src, dst, .. } = packet.l4 else {
+                return 0;
+            };
+            let own = Transport4::new(packet.dst, dst);
+            let remote = Transport4::new(packet.src, src);
+            self.nat64.look().segment(own, remote)
+        });
+        xlat::four_to_six(&packet, &plan, &rules, out)?;
+        if let L4::Error { inner, .. } = &packet.l4
+            && let Some(mtu) = packet.too_big()
+            && let (Protocol::Tcp, src, dst) = inner_ports(inner)?
+        {
+            let own = Transport4::new(inner.src, src);
+            let remote = Transport4::new(inner.dst, dst);
+            self.nat64.bound_segment(own, remote, fitting(mtu, false));
+        }
+        Ok(())
     }
 
     /// Whether a packet to one of our addresses is for us and not for the host that shares it.
@@ -417,6 +456,11 @@ impl<T: Tables> Stateful<T> {
         }
         refusal
     }
+}
+
+/// The transport address that a packet gets.
+fn source(plan: &Plan<Ipv4Addr>) -> Transport4 {
+    Transport4::new(plan.outer.src, plan.outer.ports.map_or(0, |[src, _]| src))
 }
 
 /// Tells those who waited in vain for a client that there is none.

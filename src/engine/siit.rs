@@ -6,13 +6,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use self::sent::Sent;
 use super::error_source::Random;
+use super::flows::Flows;
 use super::{Env, destination4, destination6, source6};
 use crate::base::counters::Counter;
 use crate::map::{Role, Siit, Untranslatable};
 use crate::model::{AddressRule, HairpinMode};
 use crate::wire::output::Output;
 use crate::wire::{Inner, L4, Packet4, Packet6, Refusal};
-use crate::xlat::{self, Plan, Rewrite, Rules};
+use crate::xlat::{Plan, Rewrite, Rules};
 
 mod sent;
 
@@ -21,6 +22,7 @@ pub(super) struct Stateless {
     pub(super) siit: Siit,
     random: Random,
     sent: Sent,
+    flows: Flows,
 }
 
 /// A pass from IPv4 to IPv6.
@@ -45,6 +47,7 @@ impl Stateless {
             siit: Siit::default(),
             random: Random::new(key),
             sent: Sent::new(),
+            flows: Flows::new(key),
         }
     }
 
@@ -86,7 +89,7 @@ impl Stateless {
         };
         // What is wrong with the packet itself comes to light only here: by now it is ours.
         let first = out.len();
-        xlat::six_to_four(&packet, &plan, &rules(env), out)?;
+        self.flows.six_to_four(&packet, &plan, rules(env), out)?;
         if hairpin {
             return self.hairpin(env, first, out);
         }
@@ -137,7 +140,7 @@ impl Stateless {
             outer: rewrite(src, dst),
             inner,
         };
-        xlat::four_to_six(&packet, &plan, &rules(env), out)?;
+        self.flows.four_to_six(&packet, &plan, rules(env), out)?;
         self.sent.note6(src, dst);
         Ok(())
     }

@@ -18,6 +18,9 @@ pub(super) trait Tables {
     /// See [`Nat64::knows`]; tables that can not tell say that they do.
     fn knows(&mut self, env: &Env<'_>, question: &Question) -> bool;
 
+    /// See [`Nat64::bound_segment`].
+    fn bound_segment(&mut self, v4: Transport4, remote: Transport4, most: u16);
+
     /// See [`Nat64::outbound`].
     fn outbound(&mut self, env: &Env<'_>, flow: Outbound) -> Result<Transport4, Refusal>;
 
@@ -35,6 +38,10 @@ impl Tables for Nat64 {
 
     fn knows(&mut self, env: &Env<'_>, question: &Question) -> bool {
         self.knows(env.settings, question)
+    }
+
+    fn bound_segment(&mut self, v4: Transport4, remote: Transport4, most: u16) {
+        self.bound_segment(v4, remote, most);
     }
 
     fn outbound(&mut self, env: &Env<'_>, flow: Outbound) -> Result<Transport4, Refusal> {
@@ -78,6 +85,10 @@ impl Tables for Shared<'_> {
 
     fn knows(&mut self, _: &Env<'_>, _: &Question) -> bool {
         true
+    }
+
+    fn bound_segment(&mut self, v4: Transport4, remote: Transport4, most: u16) {
+        self.unsettled |= self.nat64.would_bound_segment(v4, remote, most);
     }
 
     fn outbound(&mut self, env: &Env<'_>, flow: Outbound) -> Result<Transport4, Refusal> {

@@ -11,6 +11,7 @@ use crate::wire::samples::{A6, B4, B6, C6, addr4, addr6, assert_intact, icmp, ra
 
 mod asks;
 mod nat;
+mod segments;
 
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
@@ -23,6 +24,7 @@ const META: Meta<'_> = Meta {
     reassembled: false,
     from_host: false,
     may_wait: false,
+    offload: Offload::NONE,
     host: &Nameless,
 };
 

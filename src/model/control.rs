@@ -401,10 +401,40 @@ pub struct InstanceHealth {
     pub framework: Framework,
     /// First queue number and how many there are.
     pub queues: (u16, u16),
+    /// The same for queues that only TCP goes through, in super-packets.
+    #[serde(default)]
+    pub tcp_queues: Option<(u16, u16)>,
+    /// What became of packets in all of them.
+    #[serde(default)]
+    pub queued: Queued,
     pub sessions: u64,
     /// There while its sessions are exchanged with other gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncHealth>,
+}
+
+/// Packets in the queues of an instance, since these were opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Super-packets that came whole.
+    pub super_packets: u64,
+    /// Packets given back to the kernel, to be cut and come again.
+    pub cut: u64,
+    /// Lost because a queue was full.
+    pub queue_full: u64,
+    /// Lost because the socket of a queue was full.
+    pub socket_full: u64,
+    /// How often the kernel said so.
+    pub overruns: u64,
+    /// Lost because they could not be read.
+    pub malformed: u64,
+}
+
+impl Queued {
+    /// Packets lost for want of room.
+    pub const fn lost(&self) -> u64 {
+        self.queue_full + self.socket_full
+    }
 }
 
 #[cfg(test)]

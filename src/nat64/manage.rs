@@ -85,17 +85,17 @@ impl Nat64 {
         let Some(bib) = table.find_v4(row.v4) else {
             return false;
         };
-        table.find_session(bib, row.remote).is_none()
-            && lifetimes(row.protocol).contains(&row.lifetime)
-            && table
-                .add_session(
-                    bib,
-                    row.remote,
-                    row.state,
-                    row.lifetime,
-                    row.deadline.min(latest),
-                )
-                .is_some()
+        if table.find_session(bib, row.remote).is_some()
+            || !lifetimes(row.protocol).contains(&row.lifetime)
+        {
+            return false;
+        }
+        let deadline = row.deadline.min(latest);
+        let added = table.add_session(bib, row.remote, row.state, row.lifetime, deadline);
+        if let Some(id) = added {
+            table.session_mut(id).segment = row.segment;
+        }
+        added.is_some()
     }
 
     /// Removes the mappings that an import left without sessions and that are not static.

@@ -29,6 +29,8 @@ pub struct ForeignSession {
     pub lifetime: Lifetime,
     /// Milliseconds until the lifetime ends.
     pub left: u64,
+    /// The most data in a TCP segment, in bytes; 0 if the peer does not say.
+    pub segment: u16,
 }
 
 /// What is known about the age of what a peer says.
@@ -88,6 +90,21 @@ impl Nat64 {
     /// Takes a session from a peer.
     //= jool#session-merge
     pub fn merge_session(
+        &mut self,
+        now: Tick,
+        settings: &Settings,
+        foreign: &ForeignSession,
+        order: Order,
+    ) -> Merged {
+        let merged = self.merge(now, settings, foreign, order);
+        // What either gateway heard counts.
+        if foreign.protocol == Protocol::Tcp && foreign.segment != 0 {
+            self.bound_segment(foreign.v4, foreign.remote, foreign.segment);
+        }
+        merged
+    }
+
+    fn merge(
         &mut self,
         now: Tick,
         settings: &Settings,

@@ -25,6 +25,7 @@ pub mod merge;
 mod opens;
 pub mod pool4;
 pub mod question;
+mod segment;
 mod sessions;
 mod settled;
 pub mod table;
@@ -104,6 +105,8 @@ pub struct SessionState {
     pub state: TcpState,
     pub lifetime: Lifetime,
     pub deadline: Tick,
+    /// The most data in a TCP segment, TCP options included, in bytes; 0 if unknown.
+    pub segment: u16,
 }
 
 impl Change {
@@ -134,6 +137,7 @@ impl SessionState {
             state: session.state,
             lifetime: session.lifetime,
             deadline: session.deadline(),
+            segment: session.segment,
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct Session {
     put_off: AtomicU16,
     /// The deadline that was last reported as a change.
     pub reported: Tick,
+    /// The most data in a TCP segment, TCP options included, in bytes; 0 if unknown.
+    pub segment: u16,
     timer: Link,
     sibling: Link,
 }
@@ -361,6 +363,7 @@ impl Table {
             listed: deadline,
             put_off: AtomicU16::new(0),
             reported: deadline,
+            segment: 0,
             timer: UNLINKED,
             sibling: Link {
                 prev: NONE,

@@ -14,7 +14,7 @@ use nftnl::{Chain, ChainType, Hook, Policy, Priority, ProtoFamily, Rule, Table};
 use super::commit::Changes;
 use super::expr::{Address, CompatQueue, Notrack, Outside, OwnedTable, Queue, Tproxy, range_set};
 use super::ranges::{Range, merged, range4};
-use super::{Defragmenter, Divert, Error, Mode, Ruleset, families, mapt, stateless};
+use super::{Defragmenter, Divert, Error, Mode, Queues, Ruleset, families, mapt, stateless};
 use crate::base::Protocol;
 use crate::base::prefix::{Prefix4, Prefix6};
 
@@ -226,8 +226,25 @@ impl<'a> Writer<'a> {
         self.add(rule, why);
     }
 
-    /// Adds a rule for packets that an instance gets.
-    pub(super) fn divert(&mut self, rule: Rule<'_>, label: &str, queues: (u16, u16), what: &str) {
+    /// Adds rules for packets that an instance gets, whatever their protocol; `make` makes one that
+    /// matches them.
+    pub(super) fn divert(
+        &mut self,
+        label: &str,
+        queues: Queues,
+        what: &str,
+        make: impl Fn(&mut Self) -> Rule<'a>,
+    ) {
+        if let Some(tcp) = queues.tcp {
+            let mut rule = make(self);
+            is(&mut rule, &Meta::L4Proto, libc::IPPROTO_TCP as u8);
+            self.divert_to(rule, label, tcp, &format!("TCP of {what}"));
+        }
+        let rule = make(self);
+        self.divert_to(rule, label, queues.all, what);
+    }
+
+    fn divert_to(&mut self, rule: Rule<'_>, label: &str, queues: (u16, u16), what: &str) {
         let about = format!("the rule of instance '{label}' for {what}");
         self.queue(rule, label, queues, false, about);
     }
@@ -258,10 +275,12 @@ impl<'a> Writer<'a> {
     }
 
     fn six(&mut self, divert: &Divert) {
-        let mut rule = self.rule(libc::NFPROTO_IPV6);
-        match_prefix6(&mut rule, divert.pool6);
         let what = format!("pool6 {}", divert.pool6);
-        self.divert(rule, &divert.label, divert.queues, &what);
+        self.divert(&divert.label, divert.queues, &what, |writer| {
+            let mut rule = writer.rule(libc::NFPROTO_IPV6);
+            match_prefix6(&mut rule, divert.pool6);
+            rule
+        });
     }
 
     fn four(&mut self, divert: &Divert) {
@@ -289,14 +308,18 @@ impl<'a> Writer<'a> {
             )));
             rule.add_expr(&Cmp::new(CmpOp::Gte, &min.to_be_bytes()[..]));
             rule.add_expr(&Cmp::new(CmpOp::Lte, &max.to_be_bytes()[..]));
-            self.divert(rule, &divert.label, divert.queues, &what);
+            let queues = match divert.queues.tcp {
+                Some(tcp) if i32::from(protocol) == libc::IPPROTO_TCP => tcp,
+                _ => divert.queues.all,
+            };
+            self.divert_to(rule, &divert.label, queues, &what);
         }
         if !divert.pool4.is_empty() {
             let mut rule = self.rule(libc::NFPROTO_IPV4);
             is(&mut rule, &Meta::L4Proto, libc::IPPROTO_ICMP as u8);
             let ranges = merged(divert.pool4.iter().map(|entry| range4(&entry.prefix)));
             self.match_daddr::<Ipv4Addr>(&mut rule, "pool4 ICMP", &ranges, true);
-            self.divert(rule, &divert.label, divert.queues, "pool4 ICMP");
+            self.divert_to(rule, &divert.label, divert.queues.all, "pool4 ICMP");
         }
     }
 }

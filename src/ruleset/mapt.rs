@@ -17,37 +17,46 @@ use crate::base::prefix::Prefix4;
 /// Adds the rules of all MAP-T instances to the chain for what comes in.
 pub(super) fn prerouting(writer: &mut Writer<'_>, rules: &Ruleset) {
     for instance in &rules.mapt {
-        let divert = |writer: &mut Writer<'_>, rule, what: &str| {
-            writer.divert(rule, &instance.label, instance.queues, what);
-        };
+        let (label, queues) = (&instance.label, instance.queues);
         if writer.has(libc::NFPROTO_IPV6) {
             for prefix in &instance.to6 {
-                let mut rule = writer.rule(libc::NFPROTO_IPV6);
-                match_prefix6(&mut rule, *prefix);
-                divert(writer, rule, &format!("IPv6 prefix {prefix}"));
+                let what = format!("IPv6 prefix {prefix}");
+                writer.divert(label, queues, &what, |writer| {
+                    let mut rule = writer.rule(libc::NFPROTO_IPV6);
+                    match_prefix6(&mut rule, *prefix);
+                    rule
+                });
             }
         }
-        if !writer.has(libc::NFPROTO_IPV4) {
-            continue;
-        }
-        let mut rule = writer.rule(libc::NFPROTO_IPV4);
-        match &instance.four {
-            Four::Nothing => continue,
-            Four::To(prefixes) => {
-                let ranges = merged(prefixes.iter().map(range4));
-                writer.match_daddr::<Ipv4Addr>(&mut rule, "the domain", &ranges, true);
-                divert(writer, rule, "IPv4 of the domain");
-            }
-            Four::From { source, near } => {
-                let source = [range4(source)];
-                let field = NetworkHeaderField::Ipv4(Ipv4HeaderField::Saddr);
-                writer.match_in::<Ipv4Addr>(&mut rule, field, "this customer", &source, true);
-                far(writer, &mut rule, near);
-                divert(writer, rule, "IPv4 of this customer");
-            }
-            Four::Far { near } => {
-                far(writer, &mut rule, near);
-                divert(writer, rule, "IPv4 to elsewhere");
+        if writer.has(libc::NFPROTO_IPV4) {
+            match &instance.four {
+                Four::Nothing => {}
+                Four::To(prefixes) => {
+                    let ranges = merged(prefixes.iter().map(range4));
+                    writer.divert(label, queues, "IPv4 of the domain", |writer| {
+                        let mut rule = writer.rule(libc::NFPROTO_IPV4);
+                        writer.match_daddr::<Ipv4Addr>(&mut rule, "the domain", &ranges, true);
+                        rule
+                    });
+                }
+                Four::From { source, near } => {
+                    let source = [range4(source)];
+                    writer.divert(label, queues, "IPv4 of this customer", |writer| {
+                        let mut rule = writer.rule(libc::NFPROTO_IPV4);
+                        let field = NetworkHeaderField::Ipv4(Ipv4HeaderField::Saddr);
+                        let what = "this customer";
+                        writer.match_in::<Ipv4Addr>(&mut rule, field, what, &source, true);
+                        far(writer, &mut rule, near);
+                        rule
+                    });
+                }
+                Four::Far { near } => {
+                    writer.divert(label, queues, "IPv4 to elsewhere", |writer| {
+                        let mut rule = writer.rule(libc::NFPROTO_IPV4);
+                        far(writer, &mut rule, near);
+                        rule
+                    });
+                }
             }
         }
     }

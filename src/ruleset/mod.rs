@@ -20,6 +20,7 @@
 //!   IPv4 to pool4            queue
 //!   IPv6 to a MAP-T prefix   queue       (a border relay: the DMR; a customer edge: its own)
 //!   IPv4 of a MAP-T domain   queue       (a border relay: to it; a customer edge: from it)
+//! (each rule that queues is two: TCP has queues of its own)
 //! chain output       type filter hook output priority -300
 //!   to the TUN device        notrack
 //!   from programs            accept
@@ -142,8 +143,13 @@ impl Ruleset {
         let stateful = self.diverts.iter().map(|d| (d.label.as_str(), d.queues));
         let stateless = self.stateless.iter().map(|s| (s.label.as_str(), s.queues));
         let mapt = self.mapt.iter().map(|m| (m.label.as_str(), m.queues));
+        let ranges = |(label, queues): (_, Queues)| {
+            let all = std::iter::once(queues.all).chain(queues.tcp);
+            all.map(move |range| (label, range))
+        };
+        let instances = stateful.chain(stateless).chain(mapt).flat_map(ranges);
         let errors = self.kernel_errors.map(|queues| (KERNEL_ERRORS, queues));
-        for (label, (first, count)) in stateful.chain(stateless).chain(mapt).chain(errors) {
+        for (label, (first, count)) in instances.chain(errors) {
             if count == 0 || first.checked_add(count - 1).is_none() {
                 return Err(Error::Queues(label.to_owned(), count, first));
             }
@@ -155,13 +161,21 @@ impl Ruleset {
 /// Comment of the rules for them.
 const KERNEL_ERRORS: &str = "errors of the kernel";
 
+/// The queues of an instance, each time the first number and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queues {
+    pub all: (u16, u16),
+    /// For TCP, which takes super-packets whole. Of other protocols that would lose the borders
+    /// between datagrams.
+    pub tcp: Option<(u16, u16)>,
+}
+
 /// What belongs to one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Divert {
     /// Name of the instance, for the comments of its rules.
     pub label: String,
-    /// First queue number and how many.
-    pub queues: (u16, u16),
+    pub queues: Queues,
     pub pool6: Prefix6,
     pub pool4: Vec<Pool4Match>,
 }
@@ -171,8 +185,7 @@ pub struct Divert {
 pub struct Stateless {
     /// Name of the instance, for the comments of its rules.
     pub label: String,
-    /// First queue number and how many.
-    pub queues: (u16, u16),
+    pub queues: Queues,
     pub pool6: Option<Prefix6>,
     /// IPv6 prefixes of the EAMs.
     pub eam6: Vec<Prefix6>,
@@ -187,8 +200,7 @@ pub struct Stateless {
 pub struct Mapt {
     /// Name of the instance, for the comments of its rules.
     pub label: String,
-    /// First queue number and how many.
-    pub queues: (u16, u16),
+    pub queues: Queues,
     /// IPv6 packets to these are diverted.
     pub to6: Vec<Prefix6>,
     pub four: Four,
@@ -424,7 +436,10 @@ mod tests {
             tun: "tylo0".to_owned(),
             diverts: vec![Divert {
                 label: "default".to_owned(),
-                queues: (6400, 1),
+                queues: Queues {
+                    all: (6400, 1),
+                    tcp: Some((9000, 1)),
+                },
                 pool6: "64:ff9b::/96".parse().unwrap(),
                 pool4: Vec::new(),
             }],

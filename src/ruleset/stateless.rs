@@ -60,22 +60,22 @@ fn four(writer: &mut Writer<'_>, rules: &Ruleset) {
         }
         let spare = merged(local.iter().copied().chain(ranges(&instance.deny4)));
         let eam4 = coarsened(&eam4, &spare, MOST_RANGES);
-        let mut rule = writer.rule(libc::NFPROTO_IPV4);
-        writer.match_daddr::<Ipv4Addr>(&mut rule, "IPv4 EAMs", &eam4, true);
-        writer.divert(rule, &instance.label, instance.queues, "IPv4 EAMs");
+        writer.divert(&instance.label, instance.queues, "IPv4 EAMs", |writer| {
+            let mut rule = writer.rule(libc::NFPROTO_IPV4);
+            writer.match_daddr::<Ipv4Addr>(&mut rule, "IPv4 EAMs", &eam4, true);
+            rule
+        });
     }
     for instance in rules.stateless.iter().filter(|i| i.pool6.is_some()) {
-        let mut rule = writer.rule(libc::NFPROTO_IPV4);
         let deny4 = ranges(&instance.deny4);
-        if !deny4.is_empty() {
-            writer.match_daddr::<Ipv4Addr>(&mut rule, "denied addresses", &deny4, false);
-        }
-        writer.divert(
-            rule,
-            &instance.label,
-            instance.queues,
-            "other IPv4 addresses",
-        );
+        let what = "other IPv4 addresses";
+        writer.divert(&instance.label, instance.queues, what, |writer| {
+            let mut rule = writer.rule(libc::NFPROTO_IPV4);
+            if !deny4.is_empty() {
+                writer.match_daddr::<Ipv4Addr>(&mut rule, "denied addresses", &deny4, false);
+            }
+            rule
+        });
     }
 }
 
@@ -84,9 +84,11 @@ fn six(writer: &mut Writer<'_>, rules: &Ruleset) {
     for instance in rules.stateless.iter().filter(|i| !i.eam6.is_empty()) {
         let eam6 = merged(instance.eam6.iter().map(range6));
         let eam6 = coarsened(&eam6, &local, MOST_RANGES);
-        let mut rule = writer.rule(libc::NFPROTO_IPV6);
-        writer.match_daddr::<Ipv6Addr>(&mut rule, "IPv6 EAMs", &eam6, true);
-        writer.divert(rule, &instance.label, instance.queues, "IPv6 EAMs");
+        writer.divert(&instance.label, instance.queues, "IPv6 EAMs", |writer| {
+            let mut rule = writer.rule(libc::NFPROTO_IPV6);
+            writer.match_daddr::<Ipv6Addr>(&mut rule, "IPv6 EAMs", &eam6, true);
+            rule
+        });
     }
     if !local.is_empty() {
         let mut rule = writer.rule(libc::NFPROTO_IPV6);
@@ -95,14 +97,12 @@ fn six(writer: &mut Writer<'_>, rules: &Ruleset) {
     }
     for instance in &rules.stateless {
         if let Some(pool6) = instance.pool6 {
-            let mut rule = writer.rule(libc::NFPROTO_IPV6);
-            match_prefix6(&mut rule, pool6);
-            writer.divert(
-                rule,
-                &instance.label,
-                instance.queues,
-                &format!("pool6 {pool6}"),
-            );
+            let what = format!("pool6 {pool6}");
+            writer.divert(&instance.label, instance.queues, &what, |writer| {
+                let mut rule = writer.rule(libc::NFPROTO_IPV6);
+                match_prefix6(&mut rule, pool6);
+                rule
+            });
         }
     }
 }

@@ -144,6 +144,7 @@ fn session(row: &Row<'_>, clock: Clock) -> Option<SessionState> {
         state: *TcpState::ALL.get(state)?,
         lifetime: lifetime_from(lifetime)?,
         deadline: clock.tick.after(left),
+        segment: row.get(8).ok()?,
     })
 }
 
@@ -228,7 +229,7 @@ const POOL4_RANGES: &str = "SELECT protocol, mark, first_addr, last_addr, min_po
 const BIB: &str = "SELECT protocol, v4_addr, v4_port, v6_addr, v6_port, is_static \
      FROM bib WHERE instance = ?1";
 const SESSIONS: &str = "SELECT protocol, v4_addr, v4_port, remote_addr, remote_port, state, \
-     lifetime, expires FROM session WHERE instance = ?1";
+     lifetime, expires, segment FROM session WHERE instance = ?1";
 const EAMT: &str = "SELECT v4_addr, v4_len, v6_addr, v6_len FROM eamt WHERE instance = ?1";
 const DENYLIST4: &str = "SELECT addr, len FROM denylist4 WHERE instance = ?1 ORDER BY position";
 const FMRT: &str = "SELECT v6_addr, v6_len, v4_addr, v4_len, ea_bits, psid_offset \

@@ -366,6 +366,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0002_stateless.sql"),
     include_str!("../../migrations/0003_history.sql"),
     include_str!("../../migrations/0004_mapt.sql"),
+    include_str!("../../migrations/0005_segment.sql"),
 ];
 
 #[cfg(test)]

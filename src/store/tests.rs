@@ -76,6 +76,7 @@ pub(super) fn session(port: u16, deadline: u64) -> SessionState {
         state: TcpState::V4FinRcv,
         lifetime: Lifetime::TcpEstablished,
         deadline: Tick(deadline),
+        segment: 1440,
     }
 }
 
@@ -286,9 +287,9 @@ fn rows_that_cannot_be_are_passed_over() {
          INSERT INTO bib VALUES (7, 0, -1, 1, x'00000000000000000000000000000000', 1, 0, NULL, 0);
          INSERT INTO bib VALUES (7, 0, 1, 70000, x'00000000000000000000000000000000', 1, 0, NULL, 0);
          INSERT INTO bib VALUES (7, 0, 1, 1, x'00', 1, 0, NULL, 0);
-         INSERT INTO session VALUES (7, 0, 1, 1, 1, 1, 7, 0, 1);
-         INSERT INTO session VALUES (7, 0, 1, 1, 1, 2, 0, 5, 1);
-         INSERT INTO session VALUES (7, 0, 1, 1, 1, 3, 0, 0, -1);
+         INSERT INTO session VALUES (7, 0, 1, 1, 1, 1, 7, 0, 1, 0);
+         INSERT INTO session VALUES (7, 0, 1, 1, 1, 2, 0, 5, 1, 0);
+         INSERT INTO session VALUES (7, 0, 1, 1, 1, 3, 0, 0, -1, 0);
          INSERT INTO pool4_range VALUES (7, 0, 0, 9, 1, 1, 1);
          INSERT INTO eamt VALUES (7, 1, 24, x'00000000000000000000000000000000', 64);
          INSERT INTO eamt VALUES (7, 256, 33, x'00000000000000000000000000000000', 64);

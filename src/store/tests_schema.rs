@@ -16,6 +16,7 @@ const FIXTURES: &[&str] = &[
     include_str!("../../tests/fixtures/state/v2.sql"),
     include_str!("../../tests/fixtures/state/v3.sql"),
     include_str!("../../tests/fixtures/state/v4.sql"),
+    include_str!("../../tests/fixtures/state/v5.sql"),
 ];
 
 /// The version that brought the tables of stateless translation.
@@ -26,6 +27,9 @@ const HISTORY: usize = 3;
 
 /// The version that brought the rules of MAP-T.
 const MAPT: usize = 4;
+
+/// The version that brought the segments of sessions.
+const SEGMENT: usize = 5;
 
 #[test]
 fn every_version_is_brought_up_to_date_with_all_it_has() {
@@ -142,7 +146,15 @@ fn expect(version: usize, saved: &[Saved]) {
         ]
     );
     let remote = |port| Transport4::new(address("203.0.113.1"), port);
-    let first = session(1, 100_000);
+    let known = if version >= SEGMENT { 1440 } else { 0 };
+    let unknown = SessionState {
+        segment: 0,
+        ..session(1, 100_000)
+    };
+    let first = SessionState {
+        segment: known,
+        ..unknown
+    };
     assert_eq!(
         saved[0].sessions,
         [
@@ -152,7 +164,7 @@ fn expect(version: usize, saved: &[Saved]) {
                 state: TcpState::Trans,
                 lifetime: Lifetime::TcpTransitory,
                 deadline: Tick(100_001),
-                ..first
+                ..unknown
             },
             SessionState {
                 protocol: Protocol::Udp,
@@ -161,6 +173,7 @@ fn expect(version: usize, saved: &[Saved]) {
                 state: TcpState::ALL[0],
                 lifetime: Lifetime::Udp,
                 deadline: Tick(100_002),
+                ..unknown
             },
             SessionState {
                 protocol: Protocol::Icmp,
@@ -169,6 +182,7 @@ fn expect(version: usize, saved: &[Saved]) {
                 state: TcpState::ALL[0],
                 lifetime: Lifetime::Icmp,
                 deadline: Tick(100_003),
+                ..unknown
             },
         ]
     );

@@ -329,7 +329,7 @@ fn a_look_from_outside_finds_what_is_wrong_and_changes_nothing() {
          DELETE FROM bib WHERE v4_port BETWEEN 1001 AND 20000;
          UPDATE bib SET v6_port = 1 WHERE v4_port > 20990;
          INSERT INTO denylist4 VALUES (9, 0, 0, 0);
-         INSERT INTO session VALUES (7, 0, 3221225985, 1000, 1, 1, 77, 0, 1);
+         INSERT INTO session VALUES (7, 0, 3221225985, 1000, 1, 1, 77, 0, 1, 0);
          INSERT INTO instance VALUES (8, 'nat64', 'other', 'netfilter', 1, '{}');
          INSERT INTO bib SELECT 8, 0, v4_addr, v4_port, v6_addr, v6_port, 0, NULL, 0 FROM bib WHERE v4_port = 1000",
     )

@@ -152,7 +152,8 @@ pub(super) fn change(
                 s.remote.port,
                 state_number(s.state),
                 lifetime_number(s.lifetime),
-                wall(event.clock, s.deadline)
+                wall(event.clock, s.deadline),
+                s.segment
             ])?;
         }
         Change::SessionGone {
@@ -285,10 +286,10 @@ const UPSERT_BIB: &str = "INSERT INTO bib \
 pub(super) const DELETE_BIB: &str = "DELETE FROM bib \
     WHERE instance = ?1 AND protocol = ?2 AND v4_addr = ?3 AND v4_port = ?4";
 const UPSERT_SESSION: &str = "INSERT INTO session \
-    (instance, protocol, v4_addr, v4_port, remote_addr, remote_port, state, lifetime, expires) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+    (instance, protocol, v4_addr, v4_port, remote_addr, remote_port, state, lifetime, expires, \
+    segment) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
     ON CONFLICT DO UPDATE SET state = excluded.state, lifetime = excluded.lifetime, \
-    expires = excluded.expires";
+    expires = excluded.expires, segment = excluded.segment";
 const DELETE_SESSION: &str = "DELETE FROM session \
     WHERE instance = ?1 AND protocol = ?2 AND v4_addr = ?3 AND v4_port = ?4 \
     AND remote_addr = ?5 AND remote_port = ?6";

@@ -6,10 +6,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use self::write::{get4, get16};
 use crate::base::Protocol;
 use crate::base::counters::Counter;
 
 pub mod checksum;
+pub mod offload;
 pub mod output;
 mod parse4;
 mod parse6;
@@ -136,6 +138,39 @@ pub struct Packet4<'a> {
     /// packet to be the translator's business refuses it with this before state is made for it;
     /// translation refuses it in any case.
     pub refusal: Option<Refusal>,
+}
+
+impl<'a> Packet6<'a> {
+    /// The transport header and what follows it.
+    pub fn transport(&self) -> &'a [u8] {
+        self.bytes.get(self.l4_offset..).unwrap_or_default()
+    }
+
+    /// The MTU in a Packet Too Big message.
+    pub fn too_big(&self) -> Option<u32> {
+        let L4::Error { kind: 2, .. } = self.l4 else {
+            return None;
+        };
+        get4(self.transport(), 4).map(u32::from_be_bytes)
+    }
+}
+
+impl<'a> Packet4<'a> {
+    /// The transport header and what follows it.
+    pub fn transport(&self) -> &'a [u8] {
+        self.bytes.get(self.l4_offset..).unwrap_or_default()
+    }
+
+    /// The MTU in a message "fragmentation needed"; some have 0 there.
+    pub fn too_big(&self) -> Option<u32> {
+        let L4::Error {
+            kind: 3, code: 4, ..
+        } = self.l4
+        else {
+            return None;
+        };
+        get16(self.transport(), 6).map(u32::from)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,20 +4,36 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use super::offload::{VIRTIO_LEN, Virtio};
+
 /// Room in front of every packet for the `virtio_net_hdr` of the TUN device, in bytes.
 ///
-/// The header is all zeroes unless a super-packet is written, so it is cleared here once and the
-/// device gets packet and header in one piece.
-pub const HEADROOM: usize = 10;
+/// The header is all zeroes unless something is left to the kernel, so the device gets packet and
+/// header in one piece.
+pub const HEADROOM: usize = VIRTIO_LEN;
 
 /// Packets to reinject and ICMP errors to send, gathered over a burst.
 #[derive(Debug, Default)]
 pub struct Output {
     bytes: Vec<u8>,
-    packets: Vec<Range<usize>>,
+    packets: Vec<Placed>,
     errors: Vec<ErrorMessage>,
     /// Memory for a packet between two passes.
     spare: Vec<u8>,
+}
+
+/// Where a packet is.
+#[derive(Clone, Debug)]
+struct Placed {
+    range: Range<usize>,
+    rest: Option<Rest>,
+}
+
+/// Data that is not copied: that of the `place`-th packet of the burst, from a byte on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    pub place: usize,
+    pub from: usize,
 }
 
 /// An ICMP message of our own, about a packet that could not be translated.
@@ -46,7 +62,7 @@ impl Output {
     pub fn packet(&mut self, len: usize) -> &mut [u8] {
         let start = self.bytes.len();
         self.bytes.resize(start + HEADROOM + len, 0);
-        self.packets.push(start..self.bytes.len());
+        self.place(start);
         &mut self.bytes[start + HEADROOM..]
     }
 
@@ -59,8 +75,42 @@ impl Output {
         self.bytes.extend_from_slice(&[0; HEADROOM]);
         self.bytes.extend_from_slice(&header);
         self.bytes.extend_from_slice(payload);
-        self.packets.push(start..self.bytes.len());
+        self.place(start);
         &mut self.bytes[start + HEADROOM + N..]
+    }
+
+    fn place(&mut self, start: usize) {
+        self.packets.push(Placed {
+            range: start..self.bytes.len(),
+            rest: None,
+        });
+    }
+
+    /// Says what follows the packet added last.
+    pub fn follow(&mut self, rest: Rest) {
+        if let Some(last) = self.packets.last_mut() {
+            last.rest = Some(rest);
+        }
+    }
+
+    /// What follows the `index`-th packet, if not all of it is here.
+    pub fn rest(&self, index: usize) -> Option<Rest> {
+        self.packets.get(index)?.rest
+    }
+
+    /// Says what is left to do on the packet added last.
+    pub fn leave(&mut self, virtio: Virtio) {
+        let last = self.packets.last().map_or(0, |last| last.range.start);
+        let header = self.bytes.get_mut(last..).unwrap_or_default();
+        if let Some(header) = header.first_chunk_mut() {
+            *header = virtio.to_bytes();
+        }
+    }
+
+    /// Whether nothing is left to do on the `index`-th packet.
+    pub fn is_done(&self, index: usize) -> bool {
+        self.frame(index)
+            .is_some_and(|frame| frame.starts_with(&[0; HEADROOM]))
     }
 
     /// How many packets there are.
@@ -75,7 +125,7 @@ impl Output {
     /// Takes back every packet added since there were `len`.
     pub fn truncate(&mut self, len: usize) {
         if let Some(first) = self.packets.get(len) {
-            self.bytes.truncate(first.start);
+            self.bytes.truncate(first.range.start);
             self.packets.truncate(len);
         }
     }
@@ -94,23 +144,23 @@ impl Output {
         self.spare = spare;
     }
 
-    /// The `index`-th packet, without the headroom.
+    /// The `index`-th packet, without the headroom and without its [rest](Self::rest).
     pub fn get(&self, index: usize) -> Option<&[u8]> {
-        let range = self.packets.get(index)?;
+        let range = &self.packets.get(index)?.range;
         Some(&self.bytes[range.start + HEADROOM..range.end])
     }
 
     /// The `index`-th packet with its headroom in front, ready for the TUN device.
     pub fn frame(&self, index: usize) -> Option<&[u8]> {
-        let range = self.packets.get(index)?;
+        let range = &self.packets.get(index)?.range;
         Some(&self.bytes[range.clone()])
     }
 
-    /// Each packet, without the headroom.
+    /// Each packet, without the headroom and without its rest.
     pub fn packets(&self) -> impl Iterator<Item = &[u8]> {
         self.packets
             .iter()
-            .map(|r| &self.bytes[r.start + HEADROOM..r.end])
+            .map(|placed| &self.bytes[placed.range.start + HEADROOM..placed.range.end])
     }
 
     pub fn push_error(&mut self, error: ErrorMessage) {

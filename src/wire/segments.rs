@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::TCP;
 use super::checksum::Sum;
+use super::offload::Virtio;
 use super::write::{get4, get16, put16};
 
 /// A TCP segment with data that may be joined with others.
@@ -204,6 +205,17 @@ impl<'a> Run<'a> {
 impl Head {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
+    }
+
+    /// What the TUN device is told.
+    pub const fn virtio(&self) -> Virtio {
+        Virtio {
+            is_v6: self.is_v6,
+            ip_len: self.ip_len,
+            head_len: self.len,
+            segment: Some(self.segment_size),
+            reduced: false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::icmp::{HEADER, Layout, MAX_ERROR6, Quoted};
+use super::left::Left;
 use super::tables::{MIN_MTU6, error_to_six, protocol_to_six};
 use super::transport::{Change, Header};
 use super::{Plan6, Rewrite, Rules};
@@ -80,6 +81,27 @@ fn simple(
 
     let extension = packet.fragment.map_or(0, |_| FRAGMENT_LEN);
     let may_fragment = !packet.dont_fragment || rules.reassembled;
+    if let Some(mut left) = Left::of(rules, Header::of(&packet.l4), packet.fragment, payload) {
+        if may_fragment {
+            left.limit(mtu.saturating_sub(Head6::LEN));
+        }
+        let Ok(payload_len) = u16::try_from(payload.len()) else {
+            return Err(CONTRADICTION);
+        };
+        let head = Head6 {
+            payload_len,
+            ..head
+        };
+        let written = payload.get(..left.written()).unwrap_or(payload);
+        let l4 = out.write(head.to_bytes(), written);
+        patch(l4);
+        left.prepare(l4, Sum::addr6(rewrite.src) + Sum::addr6(rewrite.dst));
+        out.leave(left.virtio(true, Head6::LEN));
+        if let Some(rest) = left.rest(packet.l4_offset) {
+            out.follow(rest);
+        }
+        return Ok(());
+    }
     if may_fragment && Head6::LEN + extension + payload.len() > mtu {
         return split(packet, &head, payload, mtu, patch, out);
     }

@@ -4,8 +4,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::wire::offload::Offload;
+
 mod four_to_six;
 pub mod icmp;
+mod left;
 mod six_to_four;
 mod tables;
 mod transport;
@@ -54,4 +57,9 @@ pub struct Rules<'a> {
     pub reassembled: bool,
     /// Identification for IPv4 packets that need one.
     pub identification: u16,
+    /// What is left to do on the packet, and after its translation again.
+    pub offload: Offload,
+    /// The most data in a segment of the connection, TCP options included, in bytes; 0 where
+    /// unknown. Only looked at when the packet does not say.
+    pub segment: u16,
 }

@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::icmp::{HEADER, Layout, MAX_ERROR4, Quoted};
+use super::left::Left;
 use super::tables::{error_to_four, protocol_to_four};
 use super::transport::{Change, Header};
 use super::{Plan4, Rewrite, Rules};
@@ -66,10 +67,25 @@ fn simple(
         let mtu = (u32::from(u16::MAX) + 20).to_be_bytes();
         return Err(Refusal::reply(Counter::PktTooBig, 2, 0, mtu));
     };
-    let head = outer(packet, rewrite, rules, total_len, protocol);
-    let l4 = out.write(head.to_bytes(), payload);
-    if let Some(header) = Header::of(&packet.l4) {
+    let header = Header::of(&packet.l4);
+    let left = Left::of(rules, header, packet.fragment, payload);
+    // What may be fragmented is told by the length of what will travel.
+    let longest = left.map_or(total_len, |left| (Head4::LEN + left.longest()) as u16);
+    let head = Head4 {
+        total_len,
+        ..outer(packet, rewrite, rules, longest, protocol)
+    };
+    let written = left.map_or(payload.len(), |left| left.written());
+    let l4 = out.write(head.to_bytes(), payload.get(..written).unwrap_or(payload));
+    if let Some(header) = header {
         change(header, [packet.src, packet.dst], rewrite, payload.len()).apply(header, l4, ECHO4);
+    }
+    if let Some(left) = left {
+        left.prepare(l4, Sum::addr4(rewrite.src) + Sum::addr4(rewrite.dst));
+        out.leave(left.virtio(false, Head4::LEN));
+        if let Some(rest) = left.rest(packet.l4_offset) {
+            out.follow(rest);
+        }
     }
     Ok(())
 }

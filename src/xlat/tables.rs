@@ -182,6 +182,8 @@ mod tests {
             amend_udp_checksum_zero: true,
             reassembled: false,
             identification: 0,
+            offload: crate::wire::offload::Offload::NONE,
+            segment: 0,
         }
     }
 

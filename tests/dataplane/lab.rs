@@ -15,7 +15,7 @@ use tylo::dataplane::{
     Dataplane, Handler, Inherited, Options, QueueCounters, Received, SendReport, Source, Verdict,
 };
 use tylo::model::PortRange;
-use tylo::ruleset::{Divert, Pool4Match, Ruleset, Stateless, install, probe};
+use tylo::ruleset::{Divert, Pool4Match, Queues, Ruleset, Stateless, install, probe};
 use tylo::wire::output::{ErrorMessage, Output};
 
 use super::netns::Netns;
@@ -191,7 +191,10 @@ impl Lab {
             let rules = Ruleset {
                 stateless: vec![Stateless {
                     label: "stateless".to_owned(),
-                    queues,
+                    queues: Queues {
+                        all: queues,
+                        tcp: None,
+                    },
                     pool6: None,
                     eam6: vec!["2001:db8::/32".parse().unwrap()],
                     eam4: vec!["203.0.113.0/24".parse().unwrap()],
@@ -245,7 +248,10 @@ pub(crate) fn rules(queues: (u16, u16), track: bool) -> Ruleset {
         defragment: true,
         diverts: vec![Divert {
             label: "default".to_owned(),
-            queues,
+            queues: Queues {
+                all: queues,
+                tcp: None,
+            },
             pool6: "64:ff9b::/96".parse().unwrap(),
             pool4: vec![entry("198.51.100.1"), entry("10.1.0.1")],
         }],

@@ -39,6 +39,8 @@ impl Choice {
             amend_udp_checksum_zero: !bit(4),
             reassembled: bit(5),
             identification: 0x4242,
+            offload: tylo::wire::offload::Offload::NONE,
+            segment: 0,
         };
         Self {
             rules,

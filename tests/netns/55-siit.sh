@@ -20,6 +20,7 @@ both_ways() {
 	check "upload from IPv6" send_equals six $FOUR6 big
 	check "download from IPv4" fetch_equals four $SIX4 big
 	check "upload from IPv4" send_equals four $SIX4 big
+	check "it came in super-packets" between "$(queued super_packets)" 1000 1000000
 	check "each is called by its other name in IPv4" \
 		says "^(::ffff:)?$SIX4 " six curl -gsS -m 10 "$(url $FOUR6 peer)"
 	check "and in IPv6" says "^$(six $PYTHON -c "import ipaddress; print(ipaddress.ip_address('$FOUR6'))") " \

@@ -65,6 +65,7 @@ for n in 1 2; do
 	check "client $n uploads" send client$n large
 done
 check "both clients download at once" at_once
+check "it came in super-packets" between "$(queued super_packets br)" 50 100000
 
 echo "--- paths"
 check "a packet too big for IPv6 is told to the client" \

@@ -21,6 +21,7 @@ run() { # own|foreign
 	check "ping" ping_ok client $SERVER6
 	check "download of 10 MB is what was sent" download_equals ten
 	check "upload of 10 MB is what was sent" upload_equals ten
+	check "in super-packets" between "$(queued super_packets)" 50 100000
 	check "4000 octets over UDP, in fragments both ways" \
 		client $PYTHON "$HERE/udp.py" ask $SERVER6 7000 4000
 

@@ -185,6 +185,11 @@ daemon_kill() {
 
 daemon_alive() { [ -n "$DAEMON" ] && kill -0 "$DAEMON" 2>/dev/null; }
 
+# What became of packets in the queues of the only instance: see `queued` in docs/json.md.
+queued() { # NAME [NAMESPACE]
+	in_ns "${2:-gw}" "$BIN/tylo" health --json | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"
+}
+
 jool() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool" "$@"; }
 
 # Functions that `check` calls run without `set -e`: each command's failure has to be handed on.

@@ -8,7 +8,10 @@ use tylo::ruleset::{Four, Mapt};
 fn mapt() -> Ruleset {
     let instance = |label: &str, first, to6: &str, four| Mapt {
         label: label.to_owned(),
-        queues: (first, 2),
+        queues: Queues {
+            all: (first, 2),
+            tcp: (label == "relay").then_some((9000, 2)),
+        },
         to6: vec![to6.parse().unwrap()],
         four,
     };
@@ -47,11 +50,12 @@ fn compat_rules_are_as_described() {
     gateway.enter(|| install(Mode::Compat, &mapt())).unwrap();
     let list = |family: &str| rules(&gateway, &format!("nft list table {family} tylo"));
     assert_eq!(
-        list("ip")[1..8],
+        list("ip")[1..9],
         [
             "chain prerouting {",
             "type filter hook prerouting priority -250; policy accept;",
             "iifname \"tylo0\" notrack accept comment \"translated\"",
+            "ip daddr { 192.0.2.0/24, 198.51.100.0/24 } meta l4proto tcp counter comment \"relay\"",
             "ip daddr { 192.0.2.0/24, 198.51.100.0/24 } counter comment \"relay\"",
             "ip saddr { 192.0.2.8 } ip daddr != { 10.0.0.0/24, 127.0.0.0/8 } counter comment \"edge\"",
             "ip daddr != { 10.0.0.0/24, 127.0.0.0/8 } counter comment \"napt\"",
@@ -59,15 +63,16 @@ fn compat_rules_are_as_described() {
         ]
     );
     assert_eq!(
-        list("ip6")[4..8],
+        list("ip6")[4..9],
         [
+            "ip6 daddr 64:ff9b::/96 meta l4proto tcp counter comment \"relay\"",
             "ip6 daddr 64:ff9b::/96 counter comment \"relay\"",
             "ip6 daddr 2001:db8:ce:11b::/64 counter comment \"edge\"",
             "ip6 daddr 2001:db8:ce:774::/64 counter comment \"napt\"",
             "ip6 daddr 2001:db8:ce::/64 counter comment \"none\"",
         ]
     );
-    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (3, 4));
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (4, 5));
     let whole = list("ip").join("\n");
     assert!(whole.contains("switches defragmentation on"), "{whole}");
 }
@@ -78,7 +83,7 @@ fn queues_beyond_the_last_are_refused() {
         return;
     }
     let mut rules = mapt();
-    rules.mapt[3].queues = (65535, 2);
+    rules.mapt[3].queues.all = (65535, 2);
     let gateway = Netns::new();
     let error = gateway.enter(move || install(Mode::Compat, &rules).unwrap_err());
     assert!(error.to_string().contains("'none'"), "{error}");

@@ -13,7 +13,7 @@ use crate::model::Framework;
 use crate::model::control::Failure;
 use crate::model::mapt::MaptType;
 use crate::nat64::pool4::HOST_PORTS;
-use crate::ruleset::{self, Divert, Four, Mapt, Pool4Match, Ruleset, Stateless};
+use crate::ruleset::{self, Divert, Four, Mapt, Pool4Match, Queues, Ruleset, Stateless};
 
 impl Gateway {
     /// Puts rules and routes for all instances into force. Rules that are in force already stay as
@@ -88,7 +88,10 @@ impl Gateway {
         rules: &mut Ruleset,
         routes: &mut Routes,
     ) -> Result<(), Failure> {
-        let queues = self.dataplane.queues(slot.number).map_err(system)?;
+        let queues = Queues {
+            all: self.dataplane.queues(slot.number).map_err(system)?,
+            tcp: self.dataplane.tcp_queues(slot.number).map_err(system)?,
+        };
         let instance = slot.read();
         let pool6 = instance.settings().pool6.map(|pool6| pool6.prefix());
         let netfilter = slot.framework == Framework::Netfilter;
@@ -129,7 +132,7 @@ impl Gateway {
             // Its pool6 is elsewhere, or behind an interface; the kernel complains about what it
             // made only where there is a route.
             routes.last_resort = true;
-            rules.kernel_errors.get_or_insert(queues);
+            rules.kernel_errors.get_or_insert(queues.all);
             if netfilter {
                 let rows = siit.eamt.rows();
                 rules.stateless.push(Stateless {
@@ -146,7 +149,7 @@ impl Gateway {
             rules.defragment = true;
             // As above, and a customer's packets may be too big for the link to the customer.
             routes.last_resort = true;
-            rules.kernel_errors.get_or_insert(queues);
+            rules.kernel_errors.get_or_insert(queues.all);
             let settings = instance.settings();
             let domain = mapt.fmrt.rows().into_iter().map(|rule| rule.v4());
             let (to6, four) = match settings.mapt_role() {

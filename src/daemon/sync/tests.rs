@@ -90,6 +90,7 @@ fn foreign(protocol: Protocol, port: u16, remote: &str) -> ForeignSession {
             Protocol::Icmp => Lifetime::Icmp,
         },
         left: 50_000,
+        segment: 0,
     }
 }
 
@@ -118,6 +119,7 @@ fn peers_hear_what_packets_do_and_not_what_peers_said() {
         ingress_mtu: u32::MAX,
         reassembled: false,
         from_host: false,
+        offload: crate::wire::offload::Offload::NONE,
     };
     let (mut verdicts, mut out) = ([Verdict::Accept], Output::new());
     let source = Source::Slot(1);

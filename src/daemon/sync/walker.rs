@@ -57,6 +57,7 @@ impl Portions for Sessions<'_> {
                         state: session.state,
                         lifetime: session.lifetime,
                         deadline: session.deadline(),
+                        segment: session.segment,
                     },
                 })
             });

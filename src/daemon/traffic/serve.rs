@@ -10,6 +10,7 @@ use crate::daemon::meter::Tally;
 use crate::dataplane::{BURST, Received, Verdict};
 use crate::engine::{Instance, Meta, Outcome};
 use crate::nat64::Nat64;
+use crate::wire::offload::Offload;
 use crate::wire::output::Output;
 
 /// A burst of packets, and which of them an instance is to handle.
@@ -43,7 +44,7 @@ impl Traffic {
             let packets = burst.packets.iter().zip(verdicts.iter_mut()).enumerate();
             for (index, (packet, verdict)) in packets {
                 if late & bit(index) != 0 {
-                    let meta = meta(packet, burst.may_wait, &host);
+                    let meta = meta((index, packet), burst.may_wait, &host);
                     *verdict = handle(&mut instance, burst.now, &meta, packet, &mut tally, out);
                 }
             }
@@ -79,7 +80,8 @@ impl Traffic {
             let outcome = if waits {
                 None
             } else {
-                turn.handle(&meta(packet, burst.may_wait, &host), packet.bytes, out)
+                let meta = meta((index, packet), burst.may_wait, &host);
+                turn.handle(&meta, packet.bytes, out)
             };
             match outcome {
                 Some(outcome) => {
@@ -111,8 +113,9 @@ pub(super) fn handle(
     verdict_on(outcome)
 }
 
+/// `place` is that of the packet in its burst.
 pub(super) const fn meta<'a>(
-    packet: &Received<'_>,
+    (place, packet): (usize, &Received<'_>),
     may_wait: bool,
     host: &'a dyn Host,
 ) -> Meta<'a> {
@@ -121,6 +124,10 @@ pub(super) const fn meta<'a>(
         ingress_mtu: packet.ingress_mtu,
         reassembled: packet.reassembled,
         from_host: packet.from_host,
+        offload: Offload {
+            place: Some(place),
+            ..packet.offload
+        },
         may_wait: may_wait && !packet.from_host,
         host,
     }

@@ -9,6 +9,7 @@ use crate::model::settings::Settings;
 use crate::model::{EamRow, Pool4Entry, PortRange};
 use crate::nat64::pool4::Pool4;
 use crate::store::Clock;
+use crate::wire::offload::Offload;
 use crate::wire::samples::{A4, A6, B4, B6, C4, C6, icmp, tcp, udp};
 
 fn clock() -> Clock {
@@ -82,6 +83,7 @@ fn packet(bytes: &[u8], from_host: bool) -> Received<'_> {
         ingress_mtu: u32::MAX,
         reassembled: false,
         from_host,
+        offload: Offload::NONE,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::engine::nat64::{AMEND, is_one_host4};
 use crate::engine::{Env, destination4, destination6};
 use crate::wire::output::Output;
 use crate::wire::{L4, Packet4, Packet6, Refusal};
-use crate::xlat::{self, Plan4, Plan6};
+use crate::xlat::{Plan4, Plan6};
 
 impl<T> Way<'_, T> {
     pub(super) fn br_six(
@@ -48,7 +48,9 @@ impl<T> Way<'_, T> {
         let returns = domain.is_customer4(dst);
         let outer = rewrite(src, dst);
         let first = out.len();
-        xlat::six_to_four(&packet, &Plan4 { outer, inner }, &env.rules(AMEND), out)?;
+        let plan = Plan4 { outer, inner };
+        self.flows
+            .six_to_four(&packet, &plan, env.rules(AMEND), out)?;
         if !returns {
             return Ok(());
         }
@@ -92,6 +94,8 @@ impl<T> Way<'_, T> {
             | L4::LaterFragment => None,
         };
         let outer = rewrite(src, dst);
-        xlat::four_to_six(&packet, &Plan6 { outer, inner }, &env.rules(AMEND), out)
+        let plan = Plan6 { outer, inner };
+        self.flows
+            .four_to_six(&packet, &plan, env.rules(AMEND), out)
     }
 }

@@ -14,7 +14,7 @@ use crate::engine::{Env, destination4, destination6, source4, source6};
 use crate::map::mapt::Customer;
 use crate::wire::output::Output;
 use crate::wire::{Inner, L4, Packet4, Packet6, Refusal};
-use crate::xlat::{self, Plan, Plan4, Plan6, Rewrite};
+use crate::xlat::{Plan, Plan4, Plan6, Rewrite};
 
 impl<T: Tables> Way<'_, T> {
     pub(super) fn ce_four(
@@ -65,7 +65,7 @@ impl<T: Tables> Way<'_, T> {
             // No link of IPv6 is on its way.
             rules.lowest_ipv6_mtu = u32::MAX;
         }
-        xlat::four_to_six(&packet, &plan, &rules, out)?;
+        self.flows.four_to_six(&packet, &plan, rules, out)?;
         if !hairpin {
             return Ok(());
         }
@@ -211,7 +211,7 @@ impl<T: Tables> Way<'_, T> {
         };
         let mut rules = env.rules(AMEND);
         rules.reassembled |= passing.may_fragment;
-        xlat::six_to_four(&packet, &plan, &rules, out)
+        self.flows.six_to_four(&packet, &plan, rules, out)
     }
 
     /// An error about a packet that the customer sent.

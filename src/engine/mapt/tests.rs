@@ -104,6 +104,7 @@ impl Rig {
             reassembled: false,
             from_host: false,
             may_wait: false,
+            offload: crate::wire::offload::Offload::NONE,
             host: &Gateway,
         };
         self.instance.handle(self.now, &meta, packet, &mut self.out)

@@ -7,6 +7,7 @@ use crate::base::host::Host;
 use crate::engine::{Instance, Meta, Outcome};
 use crate::model::settings::Settings;
 use crate::model::{EamRow, Flavour};
+use crate::wire::offload::Offload;
 use crate::wire::output::Output;
 use crate::wire::samples::*;
 
@@ -110,6 +111,7 @@ impl Rig {
             reassembled: false,
             from_host: self.from_host,
             may_wait: false,
+            offload: Offload::NONE,
             host: &self.host,
         };
         self.instance.handle(Tick(1), &meta, packet, &mut self.out)

@@ -44,6 +44,7 @@ impl Rig {
                     state: session.state,
                     lifetime: session.lifetime,
                     left: 60_000,
+                    segment: session.segment,
                 };
                 let order = Order::Newer { linger: 0 };
                 self.instance.merge(self.now, &foreign, order);

@@ -13,6 +13,7 @@ use crate::model::settings::{Setting, Settings};
 use crate::model::{EamRow, Flavour, Pool4Entry, PortRange};
 use crate::nat64::pool4::Pool4;
 use crate::nat64::{Change, Nat64};
+use crate::wire::offload::{Offload, Segments, tcp_offset};
 use crate::wire::output::Output;
 use crate::wire::samples::{B4, B6, C6, icmp, tcp, udp};
 
@@ -43,8 +44,15 @@ impl Host for Gateway {
     }
 }
 
-const fn meta(host: &Gateway) -> Meta<'_> {
+/// Every second TCP packet is a super-packet, or has its checksum to be completed.
+fn meta<'a>(host: &'a Gateway, packet: &[u8]) -> Meta<'a> {
+    let tcp = tcp_offset(packet).is_some() && packet.len().is_multiple_of(2);
     Meta {
+        offload: Offload {
+            partial: tcp,
+            segments: if tcp { Segments::Some } else { Segments::One },
+            place: None,
+        },
         mark: 0,
         ingress_mtu: u32::MAX,
         reassembled: false,
@@ -230,7 +238,7 @@ proptest! {
                     for instance in [&mut alone, &mut turns] {
                         *instance.identification.get_mut() = number as u16;
                     }
-                    let meta = meta(&host);
+                    let meta = meta(&host, &bytes);
                     let outcome = alone.handle(now, &meta, &bytes, &mut out);
                     let one = look(&mut alone, Some(outcome), &mut out);
                     let mut outcome = turns.turn(now, number, 1).handle(&meta, &bytes, &mut out);
@@ -261,7 +269,7 @@ proptest! {
 /// Whether a packet is handled in a turn. What is not is handled afterwards.
 fn is_shared(instance: &mut Instance, now: Tick, packet: &[u8]) -> bool {
     let (host, mut out) = (Gateway(true), Output::new());
-    let meta = meta(&host);
+    let meta = meta(&host, packet);
     let outcome = instance.turn(now, 0, 1).handle(&meta, packet, &mut out);
     let shared = outcome == Some(Outcome::Translated);
     if outcome.is_none() {

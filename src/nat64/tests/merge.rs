@@ -20,6 +20,7 @@ fn connection() -> ForeignSession {
         state: TcpState::Established,
         lifetime: Lifetime::TcpEstablished,
         left: 7_000_000,
+        segment: 0,
     }
 }
 
@@ -215,6 +216,22 @@ fn without_pool4_low_ports_are_not_for_copies_either() {
         assert_eq!(merged, Merged::Refused(Refusal::OutsidePool4), "{port}");
     }
     assert_eq!(merge(&mut nat64, 0, &connection()), Merged::New);
+}
+
+#[test]
+fn the_shorter_segments_of_two_gateways_count() {
+    let mut nat64 = nat64();
+    for order in [Order::Unknown, NEWER] {
+        for (told, counts) in [(0, 0), (1440, 1440), (0, 1440), (1340, 1340), (1440, 1340)] {
+            let foreign = ForeignSession {
+                segment: told,
+                remote: server(if order == NEWER { 1 } else { 2 }, 80),
+                ..connection()
+            };
+            nat64.merge_session(Tick(0), &Settings::default(), &foreign, order);
+            assert_eq!(nat64.segment(foreign.v4, foreign.remote), counts, "{told}");
+        }
+    }
 }
 
 #[test]

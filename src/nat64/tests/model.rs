@@ -76,6 +76,7 @@ fn foreign() -> impl Strategy<Value = (ForeignSession, Order)> {
                 state,
                 lifetime,
                 left,
+                segment: 0,
             };
             (foreign, order)
         })

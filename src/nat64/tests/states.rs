@@ -120,6 +120,7 @@ fn check(settings: &Settings, name: &str, event: &str, cell: &str) {
         state: begin,
         lifetime: on,
         deadline: BEGIN.after(length(settings, on)),
+        segment: 0,
     };
     assert!(nat64.import_session(BEGIN, settings, before));
     if event == "timer" {

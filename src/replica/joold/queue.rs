@@ -142,6 +142,7 @@ impl Told {
             state,
             lifetime,
             deadline,
+            segment: _,
         } = self.session;
         ForeignSession {
             protocol,
@@ -151,6 +152,8 @@ impl Told {
             state,
             lifetime,
             left: deadline.since(now),
+            // Jool has no word for it.
+            segment: 0,
         }
     }
 }

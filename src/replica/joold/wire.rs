@@ -293,6 +293,7 @@ fn session(
         state,
         lifetime,
         left: left.into(),
+        segment: 0,
     })
 }
 

@@ -129,6 +129,7 @@ impl Instance {
             state: alive.state,
             lifetime: alive.lifetime,
             left,
+            segment: alive.segment,
         };
         let put = |scene: &mut Scene<'_>| {
             let linger = scene.config.linger;

@@ -106,6 +106,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             state: crate::model::TcpState::V6Init,
             lifetime: crate::nat64::tcp::Lifetime::Udp,
             remaining: 5_000,
+            segment: 1440,
             birth: 70,
         }),
     };

@@ -207,6 +207,7 @@ impl Instance {
                 lifetime: session.lifetime,
                 remaining: remaining(scene.now, session.deadline),
                 birth: self.shadow.birth(key.protocol, key.v4),
+                segment: session.segment,
             };
             let body = Body::Alive(alive);
             if !packer.push(&Record { key, stamp, body }) {
@@ -341,6 +342,7 @@ impl Instance {
                 lifetime: session.lifetime,
                 remaining: remaining(scene.now, session.deadline),
                 birth: self.shadow.birth(key.protocol, key.v4),
+                segment: session.segment,
             })
         });
         Record {

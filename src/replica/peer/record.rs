@@ -57,6 +57,8 @@ pub(super) struct Alive {
     pub(super) remaining: u32,
     /// When its mapping came to be: of mappings that contradict each other the youngest wins.
     pub(super) birth: u64,
+    /// The most data in a TCP segment, in bytes, 0 if unknown; said as one of [`SEGMENTS`].
+    pub(super) segment: u16,
 }
 
 /// Packs records into as many bytes as there is room for.
@@ -127,6 +129,7 @@ impl Packer {
         }
         if let Body::Alive(alive) = body {
             flags |= (state_number(alive.state) << STATE) | ((alive.lifetime as u16) << LIFETIME);
+            flags |= segment_number(alive.segment) << SEGMENT;
             let prefix = upper(alive.client.addr);
             if self.before.prefix.replace(prefix) == Some(prefix) {
                 flags |= SAME_PREFIX;
@@ -202,6 +205,7 @@ fn read(reader: &mut Reader<'_>, base: Stamp, before: &mut Before) -> Option<Rec
                 lifetime: lifetime(protocol, (flags >> LIFETIME) & 7)?,
                 remaining,
                 birth: birth(stamp.time(), reader.number()?),
+                segment: SEGMENTS[usize::from(flags >> SEGMENT)],
             })
         }
         DELETED => Body::Deleted {
@@ -242,6 +246,16 @@ fn state_number(state: TcpState) -> u16 {
     position.map_or(0, |position| position as u16)
 }
 
+/// The position of the highest of [`SEGMENTS`] that is not above a size.
+fn segment_number(segment: u16) -> u16 {
+    let above = SEGMENTS.iter().position(|size| *size > segment);
+    (above.unwrap_or(SEGMENTS.len()) as u16).saturating_sub(1)
+}
+
+/// The sizes of segments there are words for: three bits of the flags, which versions without super-packets
+/// neither set nor look at. Whoever gets a shorter one than it might have only has more headers.
+const SEGMENTS: [u16; 8] = [0, 48, 536, 1220, 1340, 1400, 1440, 8940];
+
 /// The lifetime of a number, if sessions of the protocol can be on it.
 fn lifetime(protocol: Protocol, number: u16) -> Option<Lifetime> {
     let of: &[Lifetime] = match protocol {
@@ -268,6 +282,7 @@ const STATE: u16 = 7;
 const OWN_STAMP: u16 = 1 << 10;
 const SAME_PREFIX: u16 = 1 << 11;
 const SAME_POOL4: u16 = 1 << 12;
+const SEGMENT: u16 = 13;
 
 #[cfg(test)]
 mod tests {
@@ -305,6 +320,7 @@ mod tests {
                         lifetime: lifetimes[life % lifetimes.len()],
                         remaining,
                         birth,
+                        segment: SEGMENTS[remaining as usize % SEGMENTS.len()],
                     }),
                     1 => Body::Mentioned,
                     2 => Body::Deleted { birth },
@@ -346,6 +362,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn segments_are_never_said_to_be_longer() {
+        for (size, said) in [
+            (0, 0),
+            (48, 48),
+            (535, 48),
+            (1219, 536),
+            (1428, 1400),
+            (1460, 1440),
+            (u16::MAX, 8940),
+        ] {
+            assert_eq!(SEGMENTS[usize::from(segment_number(size))], said, "{size}");
+        }
+    }
+
     /// Clients in /64s of their own, one pool4 address, a stamp that the frame has.
     #[test]
     fn sizes_are_what_the_document_says() {
@@ -366,6 +397,7 @@ mod tests {
                 lifetime: Lifetime::TcpEstablished,
                 remaining,
                 birth: stamp.time() - age,
+                segment: 1440,
             })
         };
         let size = |base, make: &dyn Fn(u16) -> Body| {

@@ -82,6 +82,7 @@ fn state_of(protocol: Protocol, bib: &Bib, session: &Session) -> SessionState {
         state: session.state,
         lifetime: session.lifetime,
         deadline: session.deadline(),
+        segment: session.segment,
     }
 }
 

@@ -14,6 +14,8 @@ const RULES: Rules<'static> = Rules {
     amend_udp_checksum_zero: true,
     reassembled: false,
     identification: 0x4242,
+    offload: crate::wire::offload::Offload::NONE,
+    segment: 0,
 };
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE: u16 = 0x2000;

@@ -15,6 +15,8 @@ const RULES: Rules<'static> = Rules {
     amend_udp_checksum_zero: true,
     reassembled: false,
     identification: 0x4242,
+    offload: crate::wire::offload::Offload::NONE,
+    segment: 0,
 };
 
 fn plan(ports: Option<[u16; 2]>) -> Plan4 {

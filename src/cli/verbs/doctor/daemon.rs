@@ -111,28 +111,7 @@ pub(super) fn queue_drops(system: &System) -> Vec<Finding> {
     let Ok(health) = &system.health else {
         return Vec::new();
     };
-    let Ok(list) = fs::read_to_string("/proc/thread-self/net/netfilter/nfnetlink_queue") else {
-        return Vec::new();
-    };
-    let ours = |number: u64| {
-        health.instances.iter().any(|instance| {
-            let (first, count) = instance.queues;
-            (u64::from(first)..u64::from(first) + u64::from(count)).contains(&number)
-        })
-    };
-    let mut dropped = 0;
-    for line in list.lines() {
-        let row: Vec<u64> = line
-            .split_whitespace()
-            // The port may be negative, and is of no interest.
-            .map(|word| word.parse().unwrap_or(0))
-            .collect();
-        if let [number, _, _, _, _, full, lost, ..] = row[..]
-            && ours(number)
-        {
-            dropped += full + lost;
-        }
-    }
+    let dropped: u64 = health.instances.iter().map(|i| i.queued.lost()).sum();
     if dropped == 0 {
         return vec![Finding::fine("no packet was dropped by a full queue")];
     }

@@ -17,6 +17,7 @@ fn told(port: u16, deadline: u64) -> Told {
             state: TcpState::V6Init,
             lifetime: Lifetime::Udp,
             deadline: Tick(deadline),
+            segment: 0,
         },
     }
 }

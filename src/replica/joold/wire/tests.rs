@@ -129,6 +129,7 @@ fn known() -> [ForeignSession; 2] {
         state: TcpState::Established,
         lifetime: Lifetime::TcpEstablished,
         left: 7_198_232,
+        segment: 0,
     };
     let icmp = ForeignSession {
         protocol: Protocol::Icmp,
@@ -259,6 +260,7 @@ fn session_like() -> impl Strategy<Value = ForeignSession> {
                 state,
                 lifetime,
                 left: left.into(),
+                segment: 0,
             }
         })
 }
