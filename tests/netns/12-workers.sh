@@ -31,8 +31,9 @@ one_each() {
 gateway_up foreign --queue-total $WORKERS --pin
 check "there are as many workers as asked for" equal "$(places | wc -l)" $WORKERS
 check "each is on a processor of its own" equal "$(places)" "$(one_each)"
-check "and each has a queue" equal \
-	"$(gw awk '{ print $1 }' /proc/net/netfilter/nfnetlink_queue | sort -n | xargs)" "6400 6401 6402"
+check "and each has a queue, and another one for TCP" equal \
+	"$(gw awk '{ print $1 }' /proc/net/netfilter/nfnetlink_queue | sort -n | xargs)" \
+	"6400 6401 6402 35968 35969 35970"
 check "ping" ping_ok client $SERVER6
 http_server server
 random_file data 1000000
