@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, Shutdown, netdevice, recvfrom, shutdown, sockopt};
@@ -154,7 +153,7 @@ impl Socket {
     /// # Errors
     /// The socket is of no use.
     pub fn wait(&self, into: &mut [u8]) -> io::Result<Heard> {
-        heard(self.socket.recv_from(into))
+        heard(receive(&self.socket, into, RecvFlags::empty()))
     }
 
     /// Takes a datagram that is there already.
@@ -162,12 +161,7 @@ impl Socket {
     /// # Errors
     /// The socket is of no use.
     pub fn take(&self, into: &mut [u8]) -> io::Result<Heard> {
-        let (got, from) = match recvfrom(self.socket.as_fd(), &mut *into, RecvFlags::DONTWAIT) {
-            Ok((_, got, from)) => (got, from),
-            Err(error) => return heard(Err(error.into())),
-        };
-        let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-        Ok(Heard::Datagram(got, from.unwrap_or(self.group)))
+        heard(receive(&self.socket, into, RecvFlags::DONTWAIT))
     }
 
     /// Speaks to the group.
@@ -215,10 +209,26 @@ fn bind(socket: &socket2::Socket, to: SocketAddr) -> Result<(), SocketError> {
     bound.map_err(|error| SocketError::Other("listen", error))
 }
 
-fn heard(result: io::Result<(usize, SocketAddr)>) -> io::Result<Heard> {
+/// Receives a datagram; none, from nobody, where the socket was shut down. The standard library
+/// takes what is in memory by chance for the sender then, and may panic about its length.
+///
+/// # Errors
+/// As `recvfrom`.
+pub(super) fn receive(
+    socket: &UdpSocket,
+    into: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<Option<(usize, SocketAddr)>> {
+    let (_, got, from) = recvfrom(socket, into, flags)?;
+    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+    Ok(from.map(|from| (got, from)))
+}
+
+fn heard(result: io::Result<Option<(usize, SocketAddr)>>) -> io::Result<Heard> {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     match result {
-        Ok((bytes, from)) => Ok(Heard::Datagram(bytes, from)),
+        Ok(Some((bytes, from))) => Ok(Heard::Datagram(bytes, from)),
+        Ok(None) => Ok(Heard::Nothing),
         Err(e) if [Interrupted, TimedOut, WouldBlock].contains(&e.kind()) => Ok(Heard::Nothing),
         Err(error) => Err(error),
     }
@@ -284,6 +294,19 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
             socket.close();
         });
+    }
+
+    #[test]
+    fn a_socket_that_is_shut_down_has_nothing_from_nobody() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let own = socket.local_addr().unwrap();
+        socket.send_to(b"x", own).unwrap();
+        let receive = |flags| receive(&socket, &mut [0; 9], flags);
+        assert_eq!(receive(RecvFlags::empty()).unwrap(), Some((1, own)));
+        let _ = shutdown(&socket, Shutdown::Both);
+        for flags in [RecvFlags::empty(), RecvFlags::DONTWAIT] {
+            assert_eq!(receive(flags).unwrap(), None);
+        }
     }
 
     #[test]

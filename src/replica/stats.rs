@@ -6,9 +6,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{RecvFlags, Shutdown, shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::socket::receive;
 use crate::model::sync::Traffic;
 
 /// Why there can be no server.
@@ -48,11 +49,11 @@ impl Server {
         let mut question = [0];
         loop {
             // What is longer is cut off; an error concerns an answer that nobody took.
-            let asked = self.0.recv_from(&mut question);
+            let asked = receive(&self.0, &mut question, RecvFlags::empty());
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            if let Ok((_, from)) = asked {
+            if let Ok(Some((_, from))) = asked {
                 let _ = self.0.send_to(answer(&traffic()).as_bytes(), from);
             }
         }
