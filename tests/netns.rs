@@ -9,14 +9,60 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 
-/// One script at a time: they measure time, and the machine may be small.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// Scripts that run at the same time: most of their time they wait.
+const SEATS: usize = 2;
+
+/// Those that take all seats: they measure time, keep the processors busy or emulate one.
+const ALONE: &[&str] = &[
+    "31-kill-often.sh",
+    "33-upgrade.sh",
+    "34-service-restart.sh",
+    "34-upgrade-trouble.sh",
+    "37-watchdog.sh",
+    "51-super-packets.sh",
+    "74-bad-network.sh",
+    "74-strangers.sh",
+    "75-follow.sh",
+    "90-native.sh",
+    "92-siit-native.sh",
+    "93-rules-native.sh",
+    "94-joold-mixed.sh",
+    "95-reboot-native.sh",
+    "96-mapt-native.sh",
+    "98-bench.sh",
+];
+
+/// Free seats.
+static FREE: (Mutex<usize>, Condvar) = (Mutex::new(SEATS), Condvar::new());
+
+/// Some of the seats, until it is dropped.
+struct Seat(usize);
+
+impl Seat {
+    fn take(script: &str) -> Self {
+        let wanted = if ALONE.contains(&script) { SEATS } else { 1 };
+        let free = FREE.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = FREE
+            .1
+            .wait_while(free, |free| *free < wanted)
+            .unwrap_or_else(PoisonError::into_inner);
+        *free -= wanted;
+        Self(wanted)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        *FREE.0.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
+        FREE.1.notify_all();
+    }
+}
 
 /// Test name, script, seconds it may take.
 macro_rules! scripts {
@@ -119,7 +165,7 @@ fn run(script: &str, limit: Duration) {
         geteuid().is_root(),
         "the end-to-end tests need root: run `sudo tools/test`"
     );
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _seat = Seat::take(script);
     let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{script}.log"));
     let output = File::create(&log).expect("the log can be made");
     let errors = output.try_clone().expect("the log can be shared");
