@@ -377,6 +377,7 @@ const ANY: &[i64] = &[
 const ANY_OF_MACHINE: &[i64] = &[
     libc::SYS_access,
     libc::SYS_arch_prctl,
+    libc::SYS_chmod,
     libc::SYS_dup2,
     libc::SYS_epoll_wait,
     libc::SYS_getrlimit,

@@ -139,8 +139,9 @@ check "deletions, too" within 20 eval 'lacks_udp j 5100 && lacks_udp l 5100'
 for name in j k l; do in_ns $name nft delete table netdev bad; done
 gaps=$(($(status j .gaps) + $(status l .gaps)))
 check "gaps were found and closed ($gaps)" test "$gaps" -gt 0
-check "what became of them is shown" says '^JSTAT_SYNC_REPAIRS: [1-9]' node l stats display
-check "and explained" says '^Cluster: gaps' node l stats display --explain
+both_stats() { node j stats display "$@" && node l stats display "$@"; }
+check "what became of them is shown" says '^JSTAT_SYNC_REPAIRS: [1-9]' both_stats
+check "and explained" says '^Cluster: gaps' both_stats --explain
 check "so are the others that are there" says '^JSTAT_SYNC_PEERS: 2$' node j stats display
 check "and wrong keys" says '^JSTAT_SYNC_AUTH_FAILURES: [1-9]' node j stats display
 check "all that there is" equal "$(cluster_counters j)" 9

@@ -125,7 +125,7 @@ check "a daemon elsewhere does not take the socket" rejects uplink "$BIN/tylod" 
 check "the version" says "tylo_build_info\{version=\"$("$BIN/tylod" --version | cut -d ' ' -f 2)\"\} 1" cat "$WORK/metrics"
 check "it is ready" is 1 tylo_ready
 check "there are two workers" equal "$(grep -c ^tylo_worker_cpu_seconds_total "$WORK/metrics")" 2
-check "there are four queues" equal "$(grep -c ^tylo_queue_packets "$WORK/metrics")" 4
+check "there are four queues, and as many for TCP" equal "$(grep -c ^tylo_queue_packets "$WORK/metrics")" 8
 check "no packet came yet" is 0 tylo_packets_total
 
 default='tylo_instance="default"' other='tylo_instance="other"'
