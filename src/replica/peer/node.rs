@@ -189,7 +189,7 @@ impl Node {
         self.seal.set_keys(keys);
     }
 
-    /// Something happened to a table here, other than through [`Table`]. `expired` tells whether
+    /// Something happened to a table here, other than through [`Table`](super::Table). `expired` tells whether
     /// a session that is gone ended of itself, by its timer, or was removed.
     pub fn on_change(
         &mut self,
