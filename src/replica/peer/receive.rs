@@ -114,8 +114,13 @@ impl Node {
         if !proven {
             // A question, so that it need not wait for the next beat to prove itself.
             self.answer_beat(now, from, true);
+            return false;
         }
-        proven
+        // What is being compared is what the life before had: this one may have nothing yet.
+        for instance in self.instances.values_mut() {
+            instance.round.take_if(|round| round.peer == header.sender);
+        }
+        true
     }
 
     fn answer_beat(&mut self, now: Tick, to: SocketAddr, urgent: bool) {
@@ -197,9 +202,7 @@ impl Node {
             }
             Message::AskTop { tag, ask } => {
                 let (node, epoch) = (self.common.config.node, self.common.config.epoch);
-                if let Some((_, instance, _)) = self.shared(from, tag)
-                    && instance.is_ready()
-                {
+                if let Some((_, instance, _)) = self.whole(from, tag) {
                     let top = instance.top(ask, node, epoch);
                     self.send_to(from, &Message::Top(top).write());
                 }
@@ -212,7 +215,7 @@ impl Node {
                 }
             }
             Message::AskGroups { tag, ask, groups } => {
-                let Some((_, instance, _)) = self.shared(from, tag) else {
+                let Some((_, instance, _)) = self.whole(from, tag) else {
                     return;
                 };
                 let groups = groups.into_iter().take(ASKED);
@@ -388,7 +391,7 @@ impl Node {
             && let Some(wanted) = self.wanted.pop_front()
         {
             let Wanted { by, tag, .. } = wanted;
-            if let Some((handle, instance, common)) = self.shared(by, tag)
+            if let Some((handle, instance, common)) = self.whole(by, tag)
                 && let Some(table) = tables.table(handle)
             {
                 let scene = common.scene(now, table);
@@ -480,6 +483,12 @@ impl Node {
         let mut instances = self.instances.iter_mut();
         let (handle, instance) = instances.find(|(_, instance)| instance.tag == tag)?;
         (about.config == instance.config).then_some((*handle, instance, &mut self.common))
+    }
+
+    /// The same, if it has everything: what it lacks before that is not deleted.
+    fn whole(&mut self, from: NodeId, tag: Tag) -> Option<(Handle, &mut Instance, &mut Common)> {
+        let shared = self.shared(from, tag);
+        shared.filter(|(_, instance, _)| instance.is_ready())
     }
 
     fn send_in_bulk(&mut self, to: NodeId, messages: Vec<Vec<u8>>) {

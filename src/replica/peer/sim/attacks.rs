@@ -5,6 +5,7 @@ use super::world::{HANDLE, Here, World, packet};
 use super::{Dice, addr_of};
 use crate::base::host::Nameless;
 use crate::base::{Protocol, Tick, Transport4};
+use crate::model::Flavour;
 use crate::nat64::question::Question;
 use crate::replica::peer::{Event, Finding, Node, SessionKey, Stats, Table};
 
@@ -396,4 +397,88 @@ fn a_node_that_takes_leave_is_gone_at_once() {
     let node = site.node.as_mut().unwrap();
     node.on_tick(Tick(0), &mut here);
     assert!(node.is_ready(), "time that goes back does no harm");
+}
+
+/// Lets time pass until a node has heard of another one what there is, but nothing of that yet.
+fn until_it_compares(world: &mut World, i: usize) {
+    let begun = world.now;
+    loop {
+        pass(world, 1);
+        let node = world.sites[i].node.as_ref().unwrap();
+        let round = node.instances[&HANDLE].round.as_ref();
+        if round.is_some_and(|round| round.knowledge().is_some() && round.outcome().is_none()) {
+            return;
+        }
+        assert!(world.now.since(begun) < 5_000, "it compares nothing");
+    }
+}
+
+/// The next life of who was asked has nothing: that is not what was asked about.
+#[test]
+fn a_joining_node_does_not_take_a_new_life_for_the_one_it_asked() {
+    let mut world = pair();
+    world.sides = vec![0, 1, 0];
+    world.start(2);
+    until_it_compares(&mut world, 2);
+    world.crash(0, false);
+    world.start(0);
+    pass(&mut world, 1_500);
+    assert!(!world.is_ready(2), "it has {}", world.content(2).len());
+    world.sides.fill(0);
+    pass(&mut world, 3_000);
+    assert_eq!(world.disagreement(), None);
+    assert_eq!(world.content(2).len(), 9);
+}
+
+/// Nor is it when only the instance was taken out and put in again.
+#[test]
+fn a_joining_node_does_not_learn_from_an_instance_that_joins_itself() {
+    let mut world = pair();
+    world.sides = vec![0, 1, 0];
+    world.start(2);
+    until_it_compares(&mut world, 2);
+    let site = &mut world.sites[0];
+    let node = site.node.as_mut().unwrap();
+    node.remove_instance(HANDLE);
+    let added = node.add_instance(world.now, Flavour::Nat64, "default", site.config);
+    assert!(added.is_ok());
+    pass(&mut world, 1_500);
+    assert!(!world.is_ready(2), "it has {}", world.content(2).len());
+    world.sides.fill(0);
+    pass(&mut world, 4_000);
+    assert!((0..3).all(|i| world.is_ready(i)));
+    assert_eq!(world.content(2).len(), 9);
+}
+
+/// What a life knew and the next one does not have was not deleted.
+#[test]
+fn nothing_is_dropped_because_a_node_begins_anew_during_a_comparison() {
+    for pause in (230..=250).step_by(2) {
+        // Nothing can be sent again, so what is lost has to be compared.
+        let mut world = World::new(7, 2, |config| config.history = 1);
+        world.start(0);
+        world.start(1);
+        pass(&mut world, 6_000);
+        for (client, server) in (0..40).flat_map(|c| (0..20).map(move |s| (c, s))) {
+            world.traffic(0, packet(Protocol::Udp, client, server));
+        }
+        pass(&mut world, 1_000);
+        world.sides[0] = 1;
+        for server in 100..102 {
+            world.traffic(0, packet(Protocol::Udp, 0, server));
+            pass(&mut world, 100);
+        }
+        world.sides.fill(0);
+        until_it_compares(&mut world, 1);
+        let before = world.content(1);
+        assert!(before.len() >= 800);
+        world.crash(0, false);
+        pass(&mut world, pause);
+        world.start(0);
+        pass(&mut world, 3_000);
+        let after = world.content(1);
+        let dropped = before.keys().filter(|key| !after.contains_key(key));
+        assert_eq!(dropped.count(), 0, "after {pause} ms");
+        assert_eq!(world.disagreement(), None);
+    }
 }
