@@ -155,12 +155,10 @@ impl Story {
         let mut ready = Vec::new();
         for i in 0..self.world.sites.len() {
             for event in std::mem::take(&mut self.world.sites[i].events) {
-                match event {
-                    Event::Compared { peer, .. } => {
-                        self.asked.insert(i, usize::from(peer) - 1);
-                    }
-                    Event::Ready { alone, .. } => ready.push((i, alone)),
-                    _ => {}
+                if let Event::Compared { peer, .. } = event {
+                    self.asked.insert(i, usize::from(peer) - 1);
+                } else if let Event::Ready { alone, .. } = event {
+                    ready.push((i, alone));
                 }
             }
         }
