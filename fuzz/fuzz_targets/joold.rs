@@ -30,7 +30,10 @@ fuzz_target!(init: tylo_fuzz::plant(SEEDS), |data: &[u8]| {
     assert_eq!(twice, sessions);
     let mut instance = Instance::new(Flavour::Nat64, Settings::default(), [7; 16]);
     for (n, session) in sessions.iter().enumerate() {
-        let order = if n % 2 == 0 { Order::Unknown } else { Order::Newer };
+        let order = match n % 2 {
+            0 => Order::Unknown,
+            _ => Order::Newer { linger: 0 },
+        };
         instance.merge(Tick(n as u64), session, order);
     }
 });
