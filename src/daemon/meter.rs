@@ -4,7 +4,7 @@
 //! A burst is counted on the stack and added once. Each worker adds to a shard of its own, so that
 //! no two write to the same cache line; whoever asks adds the shards up.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use crate::base::Protocol;
@@ -94,9 +94,9 @@ impl Meter {
         Self(Box::default())
     }
 
-    /// Adds a burst that was just handled.
-    pub(super) fn add(&self, tally: &Tally) {
-        let Some(shard) = self.0.get(SHARD.with(|shard| *shard)) else {
+    /// Adds a burst that was just handled. Workers that add at the same time have different `lane`s; those beyond the shards share.
+    pub(super) fn add(&self, lane: usize, tally: &Tally) {
+        let Some(shard) = self.0.get(lane % SHARDS) else {
             return;
         };
         let sums = shard.packets.iter().zip(&shard.bytes);
@@ -157,13 +157,6 @@ impl Reading {
     }
 }
 
-/// The next thread that adds gets this one.
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static SHARD: usize = NEXT.fetch_add(1, Relaxed) % SHARDS;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +174,7 @@ mod tests {
             tcp([1, 2], 0, b"").over4(C4, A4),
             icmp(8, 0, [0; 4], b"").over4(C4, A4),
         );
-        let burst = || {
+        let burst = |lane| {
             let mut tally = Tally::begin();
             tally.count(&plain, Outcome::Translated);
             tally.count(&plain, Outcome::Translated);
@@ -189,11 +182,11 @@ mod tests {
             tally.count(&ping, Outcome::Dropped(Counter::FourSixTtl));
             tally.count(&other, Outcome::NotOurs(Counter::UnknownL4Proto));
             tally.count(&[], Outcome::NotOurs(Counter::SkbTruncated));
-            meter.add(&tally);
+            meter.add(lane, &tally);
         };
         std::thread::scope(|scope| {
-            for _ in 0..SHARDS + 2 {
-                scope.spawn(burst);
+            for lane in 0..SHARDS + 2 {
+                scope.spawn(move || burst(lane));
             }
         });
         let bursts = SHARDS as u64 + 2;
@@ -223,11 +216,11 @@ mod tests {
         let mut tally = Tally::begin();
         tally.began -= std::time::Duration::from_millis(30);
         tally.count(&packet, Outcome::Dropped(Counter::Adf));
-        meter.add(&tally);
+        meter.add(0, &tally);
         assert_eq!(meter.read().buckets, [0; BOUNDS.len() + 1]);
         tally.count(&packet, Outcome::Translated);
         tally.count(&packet, Outcome::Translated);
-        meter.add(&tally);
+        meter.add(0, &tally);
         let reading = meter.read();
         // However long this thread had to wait.
         let later = BOUNDS.partition_point(|bound| *bound < 0.03);

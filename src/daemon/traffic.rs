@@ -389,7 +389,7 @@ impl Traffic {
                 let mut instance = slot.lock();
                 let meta = meta(packet, false, &self.host);
                 let verdict = handle(&mut instance, now, &meta, packet.1, &mut tally, out);
-                slot.meter.add(&tally);
+                slot.meter.add(lane(), &tally);
                 verdict
             })
             .find(|verdict| *verdict != Verdict::Accept)

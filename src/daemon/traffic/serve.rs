@@ -54,7 +54,7 @@ impl Traffic {
                 slot.warn_exhausted(mark);
             }
         }
-        slot.meter.add(&tally);
+        slot.meter.add(lane(), &tally);
     }
 
     /// Handles what can be handled beside other workers; what is returned are the others.
