@@ -128,16 +128,12 @@ in_ns r sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4
 in_ns n6 sysctl -qw net.ipv6.conf.all.accept_redirects=0 net.ipv6.conf.eth0.accept_redirects=0
 ip -n "$PREFIX-n6" -6 route replace 64:ff9b::/96 via 2001:db8::fe
 ip -n "$PREFIX-n4" route add 192.0.2.1/32 via 192.0.2.254
-must "a key is made" "$BIN/tylo" sync keygen "$KEY"
-for name in j k; do
-	must "$name: the daemon gets ready" node_start $name
-	must "$name: the tutorial's configuration" node_configure $name
-	must "$name becomes a node" join $name
-	gateway_conf $name
-done
+nodes_start j k
+nodes_join j k
+for name in j k; do gateway_conf $name; done
 router_conf
 for name in r j k; do must "$name: FRR takes its configuration" frr_start $name; done
-if command -v systemd-analyze >/dev/null; then check "the unit is accepted" unit_is_fine; fi
+check "the unit is accepted" unit_is_fine
 for name in j k; do must "$name is ready" within 15 ready $name; done
 
 # --- who is ready is routed to

@@ -32,13 +32,8 @@ passive() { # NODE: has none of them
 }
 
 cluster_up j k
-must "a key is made" "$BIN/tylo" sync keygen "$KEY"
-for name in j k; do
-	must "$name: the daemon gets ready" node_start $name
-	must "$name: the tutorial's configuration" node_configure $name
-	must "$name becomes a node" join $name
-done
-for name in j k; do must "$name is ready" within 15 ready $name; done
+nodes_start j k
+nodes_join j k
 must "the example is accepted" vrrp_start j 200
 must "in k, too" vrrp_start k 100
 must "j becomes active" within 20 active j

@@ -14,11 +14,7 @@ mappings() { equal "$(ports "$1" | wc -l)" "$2"; } # NODE NUMBER
 both() { comm -12 <(ports j) <(ports k) | wc -l; }
 
 cluster_up j k
-must "a key is made" "$BIN/tylo" sync keygen "$KEY"
-for name in j k; do
-	must "$name: the daemon gets ready" node_start $name
-	must "$name: the tutorial's configuration" node_configure $name
-done
+nodes_start j k
 check "a part that does not exist is refused" rejects j "$BIN/tylo" sync set --node 4 --key "$KEY" --group $GROUP6 --dev eth2 --share 3/2
 must "j has one half" join j 1/2
 must "k has the other" join k 2/2

@@ -105,11 +105,7 @@ nothing_shared() { # PROTOCOL LEAST
 dropped() { in_ns k nft -j list counter netdev slow lost | jq '.nftables[1].counter.packets'; }
 
 cluster_up j k
-must "a key is made" "$BIN/tylo" sync keygen "$KEY"
-for name in j k; do
-	must "$name: the daemon gets ready" node_start $name
-	must "$name: the tutorial's configuration" node_configure $name
-done
+nodes_start j k
 asymmetric
 spawn n4 $PYTHON "$HERE/udp.py" echo 7001
 must "a UDP echo server listens" within 10 listens n4 7001

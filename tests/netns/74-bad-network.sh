@@ -64,21 +64,11 @@ scene() { # LOSS LATE TWICE
 
 cluster_up j k l
 touch "$WORK/kills"
-must "a key is made" "$BIN/tylo" sync keygen "$KEY"
-for name in j k l; do
-	must "$name: the daemon gets ready" node_start $name
-	must "$name: the tutorial's configuration" node_configure $name
-	must "$name becomes a node" join $name
-done
-for name in j k l; do must "$name is ready" within 15 ready $name; done
+nodes_start j k l
+nodes_join j k l
 activate $active
-spawn n4 $PYTHON "$HERE/lasting.py" serve 7000
-must "a server listens in n4" within 10 listens n4 7000
-ping_start
-must "a ping is answered" ping_goes_on
-spawn n6 $PYTHON "$HERE/lasting.py" hold $N4 7000 "$WORK" "$CONNECTIONS" >"$WORK/hold.out" 2>&1
-HOLD=$SPAWNED
-must "$CONNECTIONS TCP connections are open" within 60 test -e "$WORK/lasting.open"
+lasting_server
+lasting_open "$CONNECTIONS"
 
 for ((round = 1; round <= ROUNDS; round++)); do
 	scene 1 0 0

@@ -37,11 +37,7 @@ ip -n "$PREFIX-l" addr add 10.0.1.6/24 dev eth2
 for name in j k; do ip -n "$PREFIX-$name" route add 10.0.1.0/24 via 10.0.0.1; done
 ip -n "$PREFIX-l" route add 10.0.0.0/24 via 10.0.1.1
 touch "$WORK/kills"
-must "a key is made" "$BIN/tylo" sync keygen "$KEY"
-for name in j k l; do
-	must "$name: the daemon gets ready" node_start $name
-	must "$name: the tutorial's configuration" node_configure $name
-done
+nodes_start j k l
 
 # --- each is told where the others are
 
@@ -54,13 +50,8 @@ for name in k l; do must "$name is ready" within 15 ready $name; done
 check "all know each other" within 10 know_each_other
 check "and by which addresses" equal "$(status j '[.peers[].address]|sort')" "[\"10.0.0.5:$PORT\",\"10.0.1.6:$PORT\"]"
 activate j
-spawn n4 $PYTHON "$HERE/lasting.py" serve 7000
-must "a server listens in n4" within 10 listens n4 7000
-ping_start
-must "a ping is answered" ping_goes_on
-spawn n6 $PYTHON "$HERE/lasting.py" hold $N4 7000 "$WORK" "$CONNECTIONS" >"$WORK/hold.out" 2>&1
-HOLD=$SPAWNED
-must "$CONNECTIONS TCP connections are open" within 60 test -e "$WORK/lasting.open"
+lasting_server
+lasting_open "$CONNECTIONS"
 udp_from 5000 5009
 check "what begins at j is told to all" within 10 all_have 5000 5009
 icmp=$(sessions j icmp)

@@ -53,26 +53,16 @@ add_namespace stranger
 plug stranger eth2 sync
 ip -n "$PREFIX-stranger" addr add 2001:db8:ff08::66/96 dev eth2 nodad
 touch "$WORK/kills"
-must "a key is made" "$BIN/tylo" sync keygen "$KEY"
-for name in j k l; do
-	must "$name: the daemon gets ready" node_start $name
-	must "$name: the tutorial's configuration" node_configure $name
-	must "$name becomes a node" join $name
-done
-for name in j k l; do must "$name is ready" within 15 ready $name; done
+nodes_start j k l
+nodes_join j k l
 activate j
-spawn n4 $PYTHON "$HERE/lasting.py" serve 7000
-must "a server listens in n4" within 10 listens n4 7000
-ping_start
-must "a ping is answered" ping_goes_on
+lasting_server
 spawn stranger $PYTHON "$HERE/blast.py" record eth2 6465 "$WORK/frames" >"$WORK/record.out"
 RECORD=$SPAWNED
 must "somebody listens" within 5 grep -q ready "$WORK/record.out"
 spawn n6 $PYTHON "$HERE/steady.py" $N4 7000 "$WORK/steady" >"$WORK/steady.out" 2>&1
 STEADY=$SPAWNED
-spawn n6 $PYTHON "$HERE/lasting.py" hold $N4 7000 "$WORK" "$CONNECTIONS" >"$WORK/hold.out" 2>&1
-HOLD=$SPAWNED
-must "$CONNECTIONS TCP connections are open" within 60 test -e "$WORK/lasting.open"
+lasting_open "$CONNECTIONS"
 udp_from 5000 5099
 check "what begins is told to all" within 10 all_have 5000 5099
 end "$RECORD"

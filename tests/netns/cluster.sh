@@ -215,3 +215,33 @@ fail_over() { # FROM TO: from dies, to goes on
 	activate "$2"
 	echo "$begin $EPOCHREALTIME" >>"$WORK/kills"
 }
+
+# Gateways with the tutorial's configuration, and a key that is theirs.
+nodes_start() { # NODE...
+	local name
+	must "a key is made" "$BIN/tylo" sync keygen "$KEY"
+	for name; do
+		must "$name: the daemon gets ready" node_start "$name"
+		must "$name: the tutorial's configuration" node_configure "$name"
+	done
+}
+
+# Makes them nodes of one cluster.
+nodes_join() { # NODE...
+	local name
+	for name; do must "$name becomes a node" join "$name"; done
+	for name; do must "$name is ready" within 15 ready "$name"; done
+}
+
+# A server in n4, an endless ping, and connections that are to last; their holder is HOLD.
+lasting_server() {
+	spawn n4 $PYTHON "$HERE/lasting.py" serve 7000
+	must "a server listens in n4" within 10 listens n4 7000
+	ping_start
+	must "a ping is answered" ping_goes_on
+}
+lasting_open() { # NUMBER
+	spawn n6 $PYTHON "$HERE/lasting.py" hold $N4 7000 "$WORK" "$1" >"$WORK/hold.out" 2>&1
+	HOLD=$SPAWNED
+	must "$1 TCP connections are open" within 60 test -e "$WORK/lasting.open"
+}
