@@ -31,6 +31,8 @@ pub(super) struct Round {
     each: usize,
     /// What the window grows to: less once something was lost.
     most: usize,
+    /// How long to wait for an answer, in milliseconds: twice as long as the last one took.
+    wait: u64,
     pub(super) fetched: u64,
     /// Records that were news although they should have been known.
     pub(super) mended: u64,
@@ -79,6 +81,7 @@ impl Round {
             window: WINDOW,
             each: BUCKET,
             most: WINDOW_MOST,
+            wait: WAIT,
             fetched: 0,
             mended: 0,
         }
@@ -104,10 +107,13 @@ impl Round {
 
     /// The questions to ask now.
     pub(super) fn questions(&mut self, now: Tick, asks: &mut Asks) -> Vec<Message<'static>> {
-        let tag = self.tag;
+        let (tag, wait) = (self.tag, self.wait);
         if let Err(asked) = &mut self.top {
-            if !asked.is_due(now) {
+            if !asked.is_due(now, wait) {
                 return Vec::new();
+            }
+            if asked.at.is_some() {
+                self.wait = longer(wait);
             }
             *asked = Asked::now(now, asks);
             let ask = asked.ask;
@@ -118,11 +124,12 @@ impl Round {
         let asked = Asked { ask, at: Some(now) };
         let mut groups = Vec::new();
         for (group, before) in &mut self.asked_groups {
-            if before.is_due(now) {
+            if before.is_due(now, wait) {
                 *before = asked;
                 groups.push(*group);
             }
         }
+        let mut again = !groups.is_empty();
         while self.wants_group()
             && let Some(group) = self.groups.pop_front()
         {
@@ -134,7 +141,7 @@ impl Round {
         }
         let mut buckets = Vec::new();
         for (bucket, fetch) in &mut self.asked_buckets {
-            if fetch.asked.is_due(now) {
+            if fetch.asked.is_due(now, wait) {
                 *fetch = Fetch::new(asked);
                 buckets.push(*bucket);
             }
@@ -142,6 +149,10 @@ impl Round {
         if !buckets.is_empty() {
             self.most = (self.most / 2).max(WINDOW);
             self.window = WINDOW;
+            again = true;
+        }
+        if again {
+            self.wait = longer(wait);
         }
         while self.wants_bucket()
             && let Some(bucket) = self.buckets.pop_front()
@@ -174,14 +185,18 @@ impl Round {
         let groups = self.asked_groups.values();
         let buckets = self.asked_buckets.values().map(|fetch| &fetch.asked);
         let asked = top.into_iter().chain(groups).chain(buckets);
-        asked.map(Asked::due).min()
+        asked.map(|asked| asked.due(self.wait)).min()
     }
 
     pub(super) fn on_top(&mut self, now: Tick, top: Top, ours: &Shadow) {
-        let wanted = matches!(&self.top, Err(asked) if asked.ask == top.ask);
-        if !wanted || top.groups.len() != GROUPS {
+        let asked = match &self.top {
+            Err(asked) if asked.ask == top.ask => asked,
+            _ => return,
+        };
+        if top.groups.len() != GROUPS {
             return;
         }
+        self.wait = asked.took(now);
         let pairs = ours.groups().into_iter().zip(&top.groups).zip(0..);
         let differ = pairs.filter(|((ours, theirs), _)| ours != *theirs);
         self.groups = differ.map(|(_, group)| group).collect();
@@ -217,6 +232,9 @@ impl Round {
         if !ours || !fetch.got.insert(part) {
             return None;
         }
+        if first {
+            self.wait = fetch.asked.took(now);
+        }
         fetch.parts = parts;
         fetch.keys.extend(keys);
         // What comes slowly still comes.
@@ -242,13 +260,24 @@ impl Asked {
         }
     }
 
-    fn due(&self) -> Tick {
-        self.at.map_or(Tick(0), |at| at.after(RETRY))
+    fn due(&self, wait: u64) -> Tick {
+        self.at.map_or(Tick(0), |at| at.after(wait))
     }
 
-    fn is_due(&self, now: Tick) -> bool {
-        self.due() <= now
+    fn is_due(&self, now: Tick, wait: u64) -> bool {
+        self.due(wait) <= now
     }
+
+    /// How long to wait for answers, now that the one to this question has come.
+    fn took(&self, now: Tick) -> u64 {
+        let took = self.at.map_or(0, |at| now.since(at));
+        took.saturating_mul(2).clamp(WAIT, WAIT_MOST)
+    }
+}
+
+/// How long to wait for answers when none came in time: it may be the way that is long.
+fn longer(wait: u64) -> u64 {
+    (wait * 2).min(WAIT_MOST)
 }
 
 impl Fetch {
@@ -260,8 +289,10 @@ impl Fetch {
     }
 }
 
-/// How long to wait for an answer, in milliseconds.
-const RETRY: u64 = 250;
+/// How long to wait for an answer, in milliseconds: at first, which is also the least, and at most.
+/// A round trip may take as long as that.
+const WAIT: u64 = 250;
+const WAIT_MOST: u64 = 1_000;
 /// After how long another node is asked.
 const STUCK: u64 = 2_000;
 /// Questions on their way.
@@ -384,20 +415,74 @@ mod tests {
         let mut round = Round::new(Tick(0), 9, 2);
         let mut asks = Asks::default();
         assert_eq!(round.questions(Tick(0), &mut asks).len(), 1);
-        assert_eq!(round.questions(Tick(RETRY - 1), &mut asks), []);
-        assert_eq!(round.deadline(), Some(Tick(RETRY)));
-        let top = round.questions(Tick(RETRY), &mut asks).remove(0);
+        assert_eq!(round.questions(Tick(WAIT - 1), &mut asks), []);
+        assert_eq!(round.deadline(), Some(Tick(WAIT)));
+        let top = round.questions(Tick(WAIT), &mut asks).remove(0);
         answer(&mut round, &ours, &theirs, top);
-        let first = round.questions(Tick(RETRY), &mut asks);
+        let first = round.questions(Tick(WAIT), &mut asks);
         assert!(
             matches!(&first[..], [Message::AskGroups { groups, .. }] if groups.len() == GROUPS_AT_ONCE)
         );
-        assert_eq!(round.questions(Tick(RETRY + 1), &mut asks), []);
-        let again = round.questions(Tick(RETRY * 2), &mut asks);
+        assert_eq!(round.questions(Tick(WAIT + 1), &mut asks), []);
+        let again = round.questions(Tick(WAIT * 2), &mut asks);
         assert!(
             matches!(&again[..], [Message::AskGroups { groups, .. }] if groups.len() == GROUPS_AT_ONCE)
         );
         assert!(round.is_stuck(Tick(STUCK + 1)));
+    }
+
+    /// A comparison over a way on which a question and its answer take so many milliseconds; how
+    /// long it takes.
+    fn over(trip: u64) -> Option<u64> {
+        let (ours, theirs) = (filled(0..0), filled(0..5_000));
+        let mut round = Round::new(Tick(0), 9, 2);
+        let (mut asks, mut on_the_way) = (Asks::default(), VecDeque::new());
+        for now in 0..60_000 {
+            while on_the_way.front().is_some_and(|(at, _)| *at <= now) {
+                match on_the_way.pop_front()?.1 {
+                    Message::AskTop { tag, ask } => {
+                        let groups = theirs.groups().to_vec();
+                        let top = Top {
+                            tag,
+                            ask,
+                            groups,
+                            ..Top::default()
+                        };
+                        round.on_top(Tick(now), top, &ours);
+                    }
+                    Message::AskGroups { groups, .. } => {
+                        for group in groups {
+                            round.on_group(Tick(now), group, &theirs.group(group.into()), &ours);
+                        }
+                    }
+                    Message::AskBuckets { ask, buckets, .. } => {
+                        for bucket in buckets {
+                            let keys = theirs.bucket(bucket).map(|(key, _)| key);
+                            round.on_piece(Tick(now), (ask, bucket), (0, 1), keys);
+                        }
+                    }
+                    other => panic!("{other:?} is no question"),
+                }
+            }
+            if round.is_stuck(Tick(now)) {
+                return None;
+            }
+            if round.outcome().is_some() {
+                return Some(now);
+            }
+            let questions = round.questions(Tick(now), &mut asks);
+            on_the_way.extend(questions.into_iter().map(|q| (now + trip, q)));
+        }
+        None
+    }
+
+    #[test]
+    fn the_way_may_be_long() {
+        for trip in [0, 1, WAIT - 1, WAIT, WAIT + 50, 400, 600, 900] {
+            assert!(over(trip).is_some(), "{trip} ms");
+        }
+        // With nobody there, another node is asked.
+        assert_eq!(over(STUCK), None);
     }
 
     /// Asks for buckets and has them answered in so many parts; how many were asked for at once.
@@ -438,11 +523,11 @@ mod tests {
             matches!(&lost[..], [Message::AskBuckets { buckets, .. }] if buckets.len() == WINDOW_MOST / 8)
         );
         assert_eq!(
-            fetch(&mut round, &mut asks, Tick(1 + RETRY), 8),
+            fetch(&mut round, &mut asks, Tick(1 + WAIT), 8),
             WINDOW_MOST / 8
         );
         let mut grown: Vec<_> = (0..9)
-            .map(|_| fetch(&mut round, &mut asks, Tick(2 + RETRY), 8))
+            .map(|_| fetch(&mut round, &mut asks, Tick(2 + WAIT), 8))
             .collect();
         assert_eq!(grown.pop(), Some(WINDOW_MOST / 16));
         // Buckets that are large are fetched one by one, and small ones not without limit.
