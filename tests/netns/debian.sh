@@ -10,6 +10,13 @@
 #   package NAME      makes the package in $WORK/NAME
 
 plain=$REPO/target/debian-12
+# Scripts run at the same time: who comes second waits and finds it made.
+plain_there() {
+	(
+		flock 9
+		[ -d "$plain" ] || make_plain
+	) 9>"$plain.lock"
+}
 make_plain() {
 	local mirror
 	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/$')
@@ -21,7 +28,7 @@ make_plain() {
 		dbus iproute2 jool-tools libmnl0 libnftnl11 systemd || return
 	mv "$plain.new" "$plain"
 }
-[ -d "$plain" ] || must "a plain Debian 12" make_plain
+must "a plain Debian 12" plain_there
 
 root=$WORK/root
 leave_root() {
