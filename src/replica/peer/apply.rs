@@ -118,6 +118,12 @@ impl Instance {
             None => self.knowledge.covers(stamp) || self.shadow.is_buried(&key, stamp, alive.birth),
         };
         if stale {
+            // Whoever still says so has not heard that it was deleted, and who deleted it may be gone.
+            if current.is_none()
+                && let Some(birth) = self.shadow.deleted(&key, stamp, alive.birth)
+            {
+                self.decide(scene, key, birth);
+            }
             return Effect::Stale;
         }
         let left = u64::from(alive.remaining).saturating_sub(late);

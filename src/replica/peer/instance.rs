@@ -95,7 +95,7 @@ impl Instance {
             config,
             shadow: Shadow::new(settings.hash_key),
             knowledge: Knowledge::default(),
-            outgoing: Outgoing::new(settings.history),
+            outgoing: Outgoing::after(0, settings.history),
             incoming: BTreeMap::new(),
             pending: Pending::default(),
             writer: None,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::instance::{Instance, Phase, Scene};
 use super::message::{About, Beat, Message, Tag};
+use super::origin::Outgoing;
 use super::pace::Pace;
 use super::peers::{Peer, Peers};
 use super::round::Asks;
@@ -28,6 +29,9 @@ pub struct Node {
     pub(super) peers: Peers,
     pub(super) instances: BTreeMap<Handle, Instance>,
     pub(super) born: BTreeMap<Handle, Tick>,
+    /// The last batches of instances that were taken out: who comes back goes on from there, or
+    /// its batches would be taken for those of before.
+    left: BTreeMap<Tag, u64>,
     pub(super) asks: Asks,
     pub(super) queries: BTreeMap<u32, Query>,
     pub(super) out: VecDeque<Transmit>,
@@ -101,6 +105,7 @@ impl Node {
             ShareMode::Auto => Share::NONE,
         };
         Self {
+            asks: Asks::of_life(config.epoch),
             seal: Seal::new(&config.keys, config.node, config.epoch),
             pace: Pace::new(now, config.rate),
             common: Common {
@@ -112,7 +117,7 @@ impl Node {
             peers: Peers::default(),
             instances: BTreeMap::new(),
             born: BTreeMap::new(),
-            asks: Asks::default(),
+            left: BTreeMap::new(),
             queries: BTreeMap::new(),
             out: VecDeque::new(),
             bulk: VecDeque::new(),
@@ -143,13 +148,16 @@ impl Node {
         if name.len() > INSTANCE_NAME_MAX {
             return Err(AddError::Name(name.to_owned()));
         }
-        let instance = Instance::new(flavour, name, config, &self.common.config);
+        let mut instance = Instance::new(flavour, name, config, &self.common.config);
         if self
             .instances
             .values()
             .any(|other| other.tag == instance.tag)
         {
             return Err(AddError::Clash(name.to_owned()));
+        }
+        if let Some(sequence) = self.left.remove(&instance.tag) {
+            instance.outgoing = Outgoing::after(sequence, self.common.config.history);
         }
         let handle = Handle(self.next_handle);
         self.next_handle += 1;
@@ -160,7 +168,9 @@ impl Node {
     }
 
     pub fn remove_instance(&mut self, instance: Handle) {
-        self.instances.remove(&instance);
+        if let Some(gone) = self.instances.remove(&instance) {
+            self.left.insert(gone.tag, gone.outgoing.sequence());
+        }
         self.born.remove(&instance);
         self.queries.retain(|_, query| query.instance != instance);
     }

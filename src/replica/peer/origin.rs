@@ -26,10 +26,10 @@ pub(super) struct Sent {
 }
 
 impl Outgoing {
-    /// `limit` is how many bytes of records are kept.
-    pub(super) const fn new(limit: usize) -> Self {
+    /// Goes on after batch `sequence`. `limit` is how many bytes of records are kept.
+    pub(super) const fn after(sequence: u64, limit: usize) -> Self {
         Self {
-            sequence: 0,
+            sequence,
             history: VecDeque::new(),
             bytes: 0,
             limit,
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn history_is_bounded() {
-        let mut outgoing = Outgoing::new(100);
+        let mut outgoing = Outgoing::after(0, 100);
         for _ in 0..20 {
             outgoing.push(Tick(0), stamp(1), 0, vec![0; 10]);
         }

@@ -60,6 +60,11 @@ struct Fetch {
 pub(super) struct Asks(u32);
 
 impl Asks {
+    /// Each life begins elsewhere: what is late may answer a question of the life before.
+    pub(super) const fn of_life(epoch: u64) -> Self {
+        Self((epoch >> 32) as u32)
+    }
+
     pub(super) const fn next(&mut self) -> u32 {
         self.0 = self.0.wrapping_add(1);
         self.0

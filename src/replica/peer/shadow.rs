@@ -239,6 +239,15 @@ impl Shadow {
         grave.is_some_and(|grave| stamp <= grave.stamp && birth <= grave.birth)
     }
 
+    /// If that was decided, and did not just come to pass: up to which birth it holds.
+    pub(super) fn deleted(&self, key: &SessionKey, stamp: Stamp, birth: u64) -> Option<u64> {
+        let grave = self
+            .graves
+            .get(key)
+            .filter(|grave| grave.birth != u64::MAX)?;
+        self.is_buried(key, stamp, birth).then_some(grave.birth)
+    }
+
     /// Ends what need not be remembered any more.
     pub(super) fn expire(&mut self, now: Tick) {
         while self.opens.front().is_some_and(|(until, _)| *until <= now) {

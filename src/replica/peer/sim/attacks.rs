@@ -450,6 +450,26 @@ fn a_joining_node_does_not_learn_from_an_instance_that_joins_itself() {
     assert_eq!(world.content(2).len(), 9);
 }
 
+/// The batches of an instance that was taken out and put in again are no duplicates of earlier ones.
+#[test]
+fn an_instance_that_comes_back_is_heard_at_once() {
+    let mut world = pair();
+    let site = &mut world.sites[0];
+    let node = site.node.as_mut().unwrap();
+    node.remove_instance(HANDLE);
+    let added = node.add_instance(world.now, Flavour::Nat64, "default", site.config);
+    assert!(added.is_ok());
+    pass(&mut world, 1_000);
+    assert!(world.is_ready(0));
+    let (known, duplicates) = (world.content(1).len(), stats(&world, 1).duplicates);
+    for server in 100..103 {
+        world.traffic(0, packet(Protocol::Udp, 9, server));
+        pass(&mut world, 200);
+    }
+    assert_eq!(world.content(1).len(), known + 3);
+    assert_eq!(stats(&world, 1).duplicates, duplicates);
+}
+
 /// What a life knew and the next one does not have was not deleted.
 #[test]
 fn nothing_is_dropped_because_a_node_begins_anew_during_a_comparison() {

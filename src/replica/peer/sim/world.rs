@@ -170,10 +170,12 @@ impl World {
         let site = &mut self.sites[i];
         let mut changes = Vec::new();
         site.nat64.drain_changes(&mut changes);
-        if let Some(node) = &mut site.node {
+        if let Some(node) = &mut site.node
+            && let Some(handle) = node.instances.keys().next().copied()
+        {
             for change in &changes {
                 let tables = &mut Here(&mut site.nat64, &self.settings);
-                node.on_change(self.now, HANDLE, change, expired, tables);
+                node.on_change(self.now, handle, change, expired, tables);
             }
         }
     }
