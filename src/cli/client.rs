@@ -139,6 +139,8 @@ impl Client {
                 | Reply::Strays(_)
                 | Reply::Translation(_)
                 | Reply::Stats(_)
+                | Reply::Summary(_)
+                | Reply::Metrics(_)
                 | Reply::Health(_)
                 | Reply::Holders(_)
                 | Reply::Config(_)) => each(reply)?,

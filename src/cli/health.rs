@@ -160,6 +160,7 @@ mod tests {
         Health {
             version: "1".to_owned(),
             pid: 1,
+            began: 0,
             ready: false,
             queue_expression: "native".to_owned(),
             instances: Vec::new(),

@@ -502,6 +502,8 @@ pub(crate) fn rows(reply: &Reply) -> Result<usize, Foreign> {
         | Reply::Events(_)
         | Reply::Lost(_)
         | Reply::Done
+        | Reply::Summary(_)
+        | Reply::Metrics(_)
         | Reply::Error(_) => Err(Foreign),
     }
 }

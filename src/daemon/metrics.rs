@@ -15,7 +15,7 @@ use super::meter::BOUNDS;
 use super::traffic::Slot;
 use crate::base::Protocol;
 use crate::base::counters::{Counter, Counters};
-use crate::metrics::{Address, BindError, Buckets, Endpoint, Metric, Page, Source};
+use crate::metrics::{Address, BindError, Buckets, Endpoint, Metric, Page, Source, reason};
 use crate::model::Flavour;
 use crate::model::cluster::{ClusterHealth, Reach};
 use crate::model::sync::SyncHealth;
@@ -214,12 +214,10 @@ fn instance(slot: &Slot, page: &mut Page) {
 
 fn reasons(slot: &Slot, counters: &Counters, page: &mut Page) {
     let [name, flavour] = labels(slot);
-    for (counter, count) in counters.iter().filter(|(c, _)| is_reason(*c, slot.flavour)) {
-        page.put(
-            Metric::Untranslated,
-            &[name, flavour, &reason(counter)],
-            count,
-        );
+    for (counter, count) in counters.iter() {
+        if let Some(reason) = reason(counter, slot.flavour) {
+            page.put(Metric::Untranslated, &[name, flavour, &reason], count);
+        }
     }
     for (family, result, counter) in [
         ("ipv6", "sent", Counter::Icmp6errSuccess),
@@ -230,33 +228,6 @@ fn reasons(slot: &Slot, counters: &Counters, page: &mut Page) {
         let labels = [name, flavour, family, result];
         page.put(Metric::IcmpErrors, &labels, counters.get(counter));
     }
-}
-
-/// Whether packets of such an instance may be dropped or left alone because of it.
-fn is_reason(counter: Counter, flavour: Flavour) -> bool {
-    let other = matches!(
-        counter,
-        Counter::Received6
-            | Counter::Received4
-            | Counter::Success
-            | Counter::BibEntries
-            | Counter::Sessions
-            | Counter::Icmp6errSuccess
-            | Counter::Icmp6errFailure
-            | Counter::Icmp4errSuccess
-            | Counter::Icmp4errFailure
-    );
-    let name = counter.name();
-    !other
-        && !name.starts_with("JSTAT_JOOLD_")
-        && (flavour == Flavour::Mapt || !name.starts_with("JSTAT_MAPT_"))
-}
-
-/// The name of a counter as a label: `JSTAT46_TTL` is `46_ttl`.
-fn reason(counter: Counter) -> String {
-    let name = counter.name();
-    let name = name.strip_prefix("JSTAT").unwrap_or(name);
-    name.strip_prefix('_').unwrap_or(name).to_lowercase()
 }
 
 fn joold(slot: &Slot, health: &SyncHealth, page: &mut Page) {

@@ -53,6 +53,7 @@ mod outlet;
 mod portions;
 mod sandbox;
 mod service;
+mod summary;
 mod sync;
 mod traffic;
 mod watchdog;

@@ -215,7 +215,7 @@ pub(super) fn read<T>(
 pub(super) const KEEP: usize = 1 << 18;
 
 /// Positions that are looked at while packets that change the table wait.
-const PORTION: usize = 1_024;
+pub(super) const PORTION: usize = 1_024;
 
 /// Rows that are fetched while packets that change the table wait, and that go into a line.
 const PAGE: usize = 250;

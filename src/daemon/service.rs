@@ -3,9 +3,11 @@
 
 use super::gateway::{Gateway, failure, mapping, stateful, stateless};
 use super::portions::{KEEP, Mappings, Sessions, walk};
+use super::summary;
 use crate::base::counters::Counter;
 use crate::control::Service;
 use crate::dataplane;
+use crate::metrics::Source;
 use crate::model::control::{Command, Failure, Health, InstanceHealth, Queued, Reply, Request};
 use crate::model::{Flavour, InstanceRow, Pool4Entry};
 use crate::ruleset;
@@ -112,6 +114,23 @@ impl Service for Gateway {
                 reply(Reply::Stats(rows.collect()));
                 Ok(())
             }
+            Command::SessionSummary { prefix, protocol } => {
+                let summary = summary::of(&*slot()?, prefix, protocol)?;
+                reply(Reply::Summary(summary));
+                Ok(())
+            }
+            Command::Metrics => {
+                let text = self.text();
+                let mut rest = text.as_str();
+                while !rest.is_empty() {
+                    let (lines, more) = lines(rest, LINES);
+                    if !reply(Reply::Metrics(lines.to_owned())) {
+                        break;
+                    }
+                    rest = more;
+                }
+                Ok(())
+            }
             Command::SyncSet { config } => self.cluster.set(*config),
             Command::SyncOff => self.cluster.off(),
             Command::EamtDisplay => {
@@ -216,6 +235,7 @@ impl Gateway {
         Ok(Health {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            began: self.began,
             ready: self.dataplane.failed().is_none()
                 && ruleset::present(self.mode).unwrap_or(false),
             queue_expression: self.mode.to_string(),
@@ -244,6 +264,16 @@ fn pages<T>(
     }
 }
 
+/// Cuts a text behind the last line that ends within `size` bytes, or else behind the first one.
+fn lines(text: &str, size: usize) -> (&str, &str) {
+    let head = text.as_bytes().get(..size).unwrap_or(text.as_bytes());
+    let end = head.iter().rposition(|byte| *byte == b'\n');
+    let end = end
+        .or_else(|| text.find('\n'))
+        .map_or(text.len(), |n| n + 1);
+    text.split_at(end)
+}
+
 /// Counters that only MAP-T instances have begin like this.
 const OF_MAPT: &str = "JSTAT_MAPT_";
 
@@ -252,3 +282,19 @@ const OF_CLUSTERS: &str = "JSTAT_SYNC_";
 
 /// Rows a line.
 const PAGE: usize = 500;
+
+/// Bytes of metrics a line.
+const LINES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_at_the_ends_of_lines() {
+        assert_eq!(lines("ab\nc\nde\n", 6), ("ab\nc\n", "de\n"));
+        assert_eq!(lines("ab\nc\n", 5), ("ab\nc\n", ""));
+        assert_eq!(lines("ab\nc\n", 1), ("ab\n", "c\n"));
+        assert_eq!(lines("abc", 1), ("abc", ""));
+    }
+}

@@ -7,7 +7,9 @@
 mod endpoint;
 mod names;
 mod page;
+mod reason;
 
 pub use self::endpoint::{Address, BindError, Endpoint, NotAnAddress, Source};
 pub use self::names::{Kind, Metric};
 pub use self::page::{Buckets, Page};
+pub use self::reason::reason;

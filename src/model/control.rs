@@ -6,7 +6,7 @@
 //! lines, the last of which is [`Reply::Done`] or [`Reply::Error`]. Several requests may follow
 //! each other on one connection.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use super::settings::{Settings, Value};
 use super::sync::{Network, SyncHealth};
 use super::{
     BibEntry, BibRow, EamRow, Flavour, Framework, InstanceRow, Pool4Entry, Pool4Row, PortRange,
-    SessionRow, Stray, Translation,
+    SessionRow, Stray, TcpState, Translation,
 };
 use crate::base::prefix::{Prefix4, Prefix6};
 use crate::base::{Protocol, Transport4, Transport6};
@@ -176,6 +176,15 @@ pub enum Command {
     },
     /// Answered by [`Reply::Stats`].
     StatsDisplay,
+    /// Answered by [`Reply::Summary`].
+    SessionSummary {
+        /// Clients whose addresses begin with the same bits, so many, are counted as one; 0-128.
+        prefix: u8,
+        /// Count the sessions of clients for this protocol alone.
+        protocol: Option<Protocol>,
+    },
+    /// Answered by [`Reply::Metrics`]; does not look at `instance`.
+    Metrics,
     /// Answered by [`Reply::Health`]; does not look at `instance`.
     Health,
     /// Replaces the running program by what lies where it was started from; does not look at
@@ -270,6 +279,9 @@ pub enum Reply {
     Translation(Translation),
     /// Name and value of every counter, in display order.
     Stats(Vec<(String, u64)>),
+    Summary(SessionSummary),
+    /// Whole lines of the text format of Prometheus.
+    Metrics(String),
     Health(Box<Health>),
     Holders(Holders),
     /// Tables that are spread over several lines follow each other; the rest is in each.
@@ -317,6 +329,20 @@ pub struct Failure {
     pub message: String,
 }
 
+/// What there is in the session tables of an instance. They are read in portions, so that sessions
+/// that came or went meanwhile may be there or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSummary {
+    /// As in [`TcpState::ALL`].
+    pub tcp: [u64; TcpState::ALL.len()],
+    pub udp: u64,
+    pub icmp: u64,
+    /// Clients with the most sessions, and how many; the first has most.
+    pub talkers: Vec<(Ipv6Addr, u64)>,
+    /// Each of them may have so many more. 0 unless there are very many clients.
+    pub slack: u64,
+}
+
 /// Who had an IPv4 transport address at a time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holders {
@@ -350,6 +376,10 @@ pub struct Health {
     /// The program's version.
     pub version: String,
     pub pid: u32,
+    /// When this program began, in milliseconds since 1970: counters were 0 then. 0 when that is not
+    /// told.
+    #[serde(default)]
+    pub began: u64,
     /// Whether rules are in force and workers run.
     pub ready: bool,
     /// `native` or `compat`: how rules hand packets over.
@@ -433,7 +463,7 @@ pub struct Queued {
 impl Queued {
     /// Packets lost for want of room.
     pub const fn lost(&self) -> u64 {
-        self.queue_full + self.socket_full
+        self.queue_full.saturating_add(self.socket_full)
     }
 }
 
