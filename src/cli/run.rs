@@ -24,6 +24,8 @@ pub(super) enum RunError {
     Client(#[from] ClientError),
     #[error("standard output cannot be written: {0}")]
     Output(#[from] io::Error),
+    #[error("the terminal cannot be used: {0}")]
+    Terminal(#[source] io::Error),
     #[error("{0}")]
     NotReady(String),
     /// There is nothing more to say, only an exit status to give.
@@ -37,7 +39,7 @@ impl RunError {
         match self {
             Self::Grammar(error) => error.code(),
             Self::Client(error) => error.code(),
-            Self::Output(error) => error
+            Self::Output(error) | Self::Terminal(error) => error
                 .raw_os_error()
                 .and_then(|n| u8::try_from(n).ok())
                 .unwrap_or(EXIT_IO),

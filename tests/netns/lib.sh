@@ -335,6 +335,9 @@ must() { # WHAT COMMAND...
 
 not() { ! "$@"; }
 
+# The command prints it.
+equal_to() { equal "$("${@:2}")" "$1"; } # WANTED COMMAND...
+
 equal() { # GOT WANTED
 	[ "$1" = "$2" ] || { printf 'got:    %s\nwanted: %s\n' "$1" "$2"; return 1; }
 }

@@ -34,12 +34,17 @@ fn script() -> String {
     let parts = VERBS.iter().filter_map(|verb| {
         let command = (verb.command)();
         let parts: Vec<_> = command.get_subcommands().map(Clap::get_name).collect();
-        let line = format!(
+        if parts.is_empty() {
+            let longs = command.get_arguments().filter_map(Arg::get_long);
+            let longs: Vec<_> = longs.map(|long| format!("--{long}")).collect();
+            let line = format!("\t\t{}) words=\"{}\" ;;\n", verb.name, longs.join(" "));
+            return Some(line).filter(|_| !longs.is_empty());
+        }
+        Some(format!(
             "\t\t{}) [ \"$COMP_CWORD\" -ne 2 ] || words=\"{}\" ;;\n",
             verb.name,
             parts.join(" ")
-        );
-        Some(line).filter(|_| !parts.is_empty())
+        ))
     });
     let parts: String = parts.collect();
     BASH.replace("@VERBS@", &words.join(" "))
@@ -57,6 +62,12 @@ mod tests {
         let script = script();
         for verb in VERBS {
             assert!(script.contains(&format!(" {}", verb.name)), "{}", verb.name);
+            let command = (verb.command)();
+            let whole = command.get_subcommands().next().is_none();
+            for long in command.get_arguments().filter_map(Arg::get_long) {
+                let known = script.contains(&format!("--{long}"));
+                assert!(known || !whole, "{} {long}", verb.name);
+            }
         }
         assert!(!script.contains("S@"));
     }

@@ -22,6 +22,7 @@ mod export;
 mod man;
 mod mapt;
 mod sync;
+mod top;
 mod upgrade;
 mod who;
 
@@ -54,6 +55,7 @@ macro_rules! verbs {
 static VERBS: &[Verb] = verbs! {
     health "[--json] [--ready]" "Says whether all is well, for monitoring" |args, _| health::health(args);
     doctor "[--json] [--quiet]" "Says what is wrong, and what mends it" |args, _| doctor::doctor(args);
+    top "[-i NAME] [--once]" "Shows rates, sessions, clients as they change" |args, _| top::top(args);
     export "" "Prints an instance as a file for 'file handle'" |args, _| export::export(args);
     diff "FILE" "Says what 'file handle' would change" |args, _| diff::diff(args);
     all "MODE OPERATION" "Asks every instance" |args, _| all::all(args);
