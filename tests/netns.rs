@@ -98,6 +98,7 @@ scripts! {
     n45_firewall_reload: "45-firewall-reload.sh", 120;
     n47_documents: "47-documents.sh", 240;
     n48_doctor: "48-doctor.sh", 240;
+    n49_explain: "49-explain.sh", 120;
     n49_top: "49-top.sh", 240;
     n50_traceroute_icmp: "50-traceroute-icmp.sh", 240;
     n51_super_packets: "51-super-packets.sh", 240;

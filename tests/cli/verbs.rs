@@ -413,7 +413,7 @@ fn pages_and_completion_are_made() {
         ("_tylo_jool", &["jool", "bib", "a"], "add"),
         ("_tylo_jool", &["jool", "bib", "add", "--t"], "--tcp"),
         ("_tylo_jool", &["jool_siit", "add"], "address"),
-        ("_tylo", &["tylo", "ex"], "export"),
+        ("_tylo", &["tylo", "ex"], "explain export"),
         ("_tylo", &["tylo", "jool_siit", "eamt", "d"], "display"),
         ("_tylo", &["tylo", "all", "e"], "eamt"),
         ("_tylo_jool", &["jool_mapt", "fmrt", "a"], "add"),

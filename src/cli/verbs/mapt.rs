@@ -13,7 +13,7 @@ use crate::cli::client::Client;
 use crate::cli::grammar::GrammarError;
 use crate::cli::run::{RunError, finish, foreign};
 use crate::cli::values::{self, ValueError};
-use crate::map::mapt::Customer;
+use crate::map::mapt::{Customer, PortSet};
 use crate::model::control::{Command, Reply};
 use crate::model::mapt::{MapRule, MaptType};
 use crate::model::settings::{SettingError, Settings, Value};
@@ -23,6 +23,11 @@ mod calc;
 mod check;
 mod forward;
 mod rules;
+
+/// The ports of a customer, shortened.
+pub(super) fn ranges(ports: &PortSet) -> String {
+    calc::ranges(ports, calc::MOST)
+}
 
 pub(super) fn command() -> Clap {
     let words = || {

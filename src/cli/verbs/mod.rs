@@ -18,6 +18,7 @@ mod all;
 mod completion;
 mod diff;
 mod doctor;
+mod explain;
 mod export;
 mod man;
 mod mapt;
@@ -56,6 +57,7 @@ static VERBS: &[Verb] = verbs! {
     health "[--json] [--ready]" "Says whether all is well, for monitoring" |args, _| health::health(args);
     doctor "[--json] [--quiet]" "Says what is wrong, and what mends it" |args, _| doctor::doctor(args);
     top "[-i NAME] [--once]" "Shows rates, sessions, clients as they change" |args, _| top::top(args);
+    explain "PROTOCOL SOURCE DEST" "Says what becomes of a packet, and why" |args, _| explain::explain(args);
     export "" "Prints an instance as a file for 'file handle'" |args, _| export::export(args);
     diff "FILE" "Says what 'file handle' would change" |args, _| diff::diff(args);
     all "MODE OPERATION" "Asks every instance" |args, _| all::all(args);

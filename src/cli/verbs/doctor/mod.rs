@@ -13,6 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command as Clap, value_parser};
 use serde_json::json;
 
 use self::system::System;
+pub(super) use self::system::TUN;
 use super::{Args, take};
 
 mod daemon;

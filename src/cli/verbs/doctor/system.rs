@@ -187,4 +187,4 @@ pub(super) fn sysctl(name: &str) -> Option<String> {
 
 /// The device that translated packets come back by. `--tun` may give it another name; then its
 /// absence is what is seen.
-pub(super) const TUN: &str = "tylo0";
+pub(in crate::cli::verbs) const TUN: &str = "tylo0";
