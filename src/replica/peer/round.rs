@@ -334,62 +334,64 @@ mod tests {
         shadow
     }
 
+    /// Answers a question about digests; false if it is none.
+    fn compare(
+        round: &mut Round,
+        now: Tick,
+        (ours, theirs): (&Shadow, &Shadow),
+        question: &Message<'_>,
+    ) -> bool {
+        if let Message::AskTop { tag, ask } = question {
+            let top = Top {
+                tag: *tag,
+                ask: *ask,
+                groups: theirs.groups().to_vec(),
+                ..Top::default()
+            };
+            round.on_top(now, top, ours);
+        } else if let Message::AskGroups { groups, .. } = question {
+            for group in groups {
+                round.on_group(now, *group, &theirs.group((*group).into()), ours);
+            }
+        } else {
+            return false;
+        }
+        true
+    }
+
     fn answer(
         round: &mut Round,
         ours: &Shadow,
         theirs: &Shadow,
-        question: Message<'_>,
+        question: &Message<'_>,
     ) -> Vec<u16> {
-        match question.clone() {
-            Message::AskTop { tag, ask } => {
-                let groups = theirs.groups().to_vec();
-                let top = Top {
-                    tag,
-                    ask,
-                    groups,
-                    ..Top::default()
-                };
-                round.on_top(Tick(1), top, ours);
-            }
-            Message::AskGroups { groups, .. } => {
-                for group in groups {
-                    round.on_group(Tick(1), group, &theirs.group(group.into()), ours);
-                }
-            }
-            Message::AskBuckets { ask, buckets, .. } => {
-                for bucket in &buckets {
-                    let keys = || theirs.bucket(*bucket).map(|(key, _)| key);
-                    assert!(
-                        round
-                            .on_piece(Tick(1), (ask, *bucket), (1, 2), keys())
-                            .is_none()
-                    );
-                    assert!(
-                        round
-                            .on_piece(Tick(1), (ask, *bucket), (1, 2), keys())
-                            .is_none()
-                    );
-                    let stale = (ask.wrapping_sub(1), *bucket);
-                    assert!(round.on_piece(Tick(1), stale, (0, 2), keys()).is_none());
-                    let all = round.on_piece(Tick(1), (ask, *bucket), (0, 2), keys());
-                    let theirs: BTreeSet<_> = keys().collect();
-                    let twice = theirs.into_iter().flat_map(|key| [key, key]);
-                    assert!(all.unwrap().into_iter().eq(twice));
-                }
-                return buckets;
-            }
-            Message::Beat(_)
-            | Message::Batch { .. }
-            | Message::Again { .. }
-            | Message::TooOld { .. }
-            | Message::Top(_)
-            | Message::Group { .. }
-            | Message::Piece { .. }
-            | Message::Query { .. }
-            | Message::Answer { .. }
-            | Message::Bye => panic!("{question:?} is no question"),
+        if compare(round, Tick(1), (ours, theirs), question) {
+            return Vec::new();
         }
-        Vec::new()
+        let Message::AskBuckets { ask, buckets, .. } = question else {
+            panic!("{question:?} is no question");
+        };
+        let ask = *ask;
+        for bucket in buckets {
+            let keys = || theirs.bucket(*bucket).map(|(key, _)| key);
+            assert!(
+                round
+                    .on_piece(Tick(1), (ask, *bucket), (1, 2), keys())
+                    .is_none()
+            );
+            assert!(
+                round
+                    .on_piece(Tick(1), (ask, *bucket), (1, 2), keys())
+                    .is_none()
+            );
+            let stale = (ask.wrapping_sub(1), *bucket);
+            assert!(round.on_piece(Tick(1), stale, (0, 2), keys()).is_none());
+            let all = round.on_piece(Tick(1), (ask, *bucket), (0, 2), keys());
+            let theirs: BTreeSet<_> = keys().collect();
+            let twice = theirs.into_iter().flat_map(|key| [key, key]);
+            assert!(all.unwrap().into_iter().eq(twice));
+        }
+        buckets.clone()
     }
 
     #[test]
@@ -400,7 +402,7 @@ mod tests {
         let mut fetched = BTreeSet::new();
         while round.outcome().is_none() {
             for question in round.questions(Tick(1), &mut asks) {
-                fetched.extend(answer(&mut round, &ours, &theirs, question));
+                fetched.extend(answer(&mut round, &ours, &theirs, &question));
             }
         }
         let ours: BTreeSet<_> = (0..BUCKETS as u16)
@@ -423,7 +425,7 @@ mod tests {
         assert_eq!(round.questions(Tick(WAIT - 1), &mut asks), []);
         assert_eq!(round.deadline(), Some(Tick(WAIT)));
         let top = round.questions(Tick(WAIT), &mut asks).remove(0);
-        answer(&mut round, &ours, &theirs, top);
+        answer(&mut round, &ours, &theirs, &top);
         let first = round.questions(Tick(WAIT), &mut asks);
         assert!(
             matches!(&first[..], [Message::AskGroups { groups, .. }] if groups.len() == GROUPS_AT_ONCE)
@@ -444,29 +446,14 @@ mod tests {
         let (mut asks, mut on_the_way) = (Asks::default(), VecDeque::new());
         for now in 0..60_000 {
             while on_the_way.front().is_some_and(|(at, _)| *at <= now) {
-                match on_the_way.pop_front()?.1 {
-                    Message::AskTop { tag, ask } => {
-                        let groups = theirs.groups().to_vec();
-                        let top = Top {
-                            tag,
-                            ask,
-                            groups,
-                            ..Top::default()
-                        };
-                        round.on_top(Tick(now), top, &ours);
+                let (_, question) = on_the_way.pop_front()?;
+                if let Message::AskBuckets { ask, buckets, .. } = &question {
+                    for bucket in buckets {
+                        let keys = theirs.bucket(*bucket).map(|(key, _)| key);
+                        round.on_piece(Tick(now), (*ask, *bucket), (0, 1), keys);
                     }
-                    Message::AskGroups { groups, .. } => {
-                        for group in groups {
-                            round.on_group(Tick(now), group, &theirs.group(group.into()), &ours);
-                        }
-                    }
-                    Message::AskBuckets { ask, buckets, .. } => {
-                        for bucket in buckets {
-                            let keys = theirs.bucket(bucket).map(|(key, _)| key);
-                            round.on_piece(Tick(now), (ask, bucket), (0, 1), keys);
-                        }
-                    }
-                    other => panic!("{other:?} is no question"),
+                } else {
+                    assert!(compare(&mut round, Tick(now), (&ours, &theirs), &question));
                 }
             }
             if round.is_stuck(Tick(now)) {
