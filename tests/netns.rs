@@ -29,12 +29,6 @@ const ALONE: &[&str] = &[
     "74-bad-network.sh",
     "74-strangers.sh",
     "75-follow.sh",
-    "90-native.sh",
-    "92-siit-native.sh",
-    "93-rules-native.sh",
-    "94-joold-mixed.sh",
-    "95-reboot-native.sh",
-    "96-mapt-native.sh",
     "98-bench.sh",
 ];
 
