@@ -6,7 +6,6 @@
 
 use std::io::{self, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +35,11 @@ pub(super) struct Form {
 /// Follows until Ctrl-C, the reader's end, or the end of what is followed.
 pub(super) fn follow(call: &Call, form: Form, out: &mut dyn Write) -> Result<(), RunError> {
     let mut client = Client::connect()?;
-    let stopped = stop_on_interrupt(client.handle()?)?;
+    let stream = client.handle()?;
+    let stopped = on_interrupt(move || {
+        // Fails when the other end has hung up already.
+        let _ = stream.shutdown(Shutdown::Both);
+    })?;
     let mut begun = false;
     let result = client.call(&call.request, |reply| {
         if let Reply::Lost(lines) = reply {
@@ -61,7 +64,7 @@ pub(super) fn follow(call: &Call, form: Form, out: &mut dyn Write) -> Result<(),
         }
         out.flush()?;
         // Without rows, nothing else would tell.
-        if events.is_empty() && reader_left() {
+        if events.is_empty() && reader_left(Some(&Timespec::default())) {
             return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
         }
         Ok(())
@@ -106,8 +109,9 @@ fn line(out: &mut (impl Write + ?Sized), form: Form, event: &SessionEvent) -> io
     )
 }
 
-/// Lets Ctrl-C hang up, so that no row is cut in two; the flag says that it did.
-fn stop_on_interrupt(stream: UnixStream) -> io::Result<Arc<AtomicBool>> {
+/// Lets Ctrl-C do something that ends all else, so that no row is cut in two; the flag says that it
+/// did.
+pub(super) fn on_interrupt(end: impl FnOnce() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -118,8 +122,7 @@ fn stop_on_interrupt(stream: UnixStream) -> io::Result<Arc<AtomicBool>> {
             return;
         }
         flag.store(true, Ordering::Relaxed);
-        // Fails when the other end has hung up already.
-        let _ = stream.shutdown(Shutdown::Both);
+        end();
         // Whoever is stuck in writing to a reader that does not read has nothing to finish.
         thread::sleep(FAREWELL);
         process::exit(0);
@@ -127,11 +130,11 @@ fn stop_on_interrupt(stream: UnixStream) -> io::Result<Arc<AtomicBool>> {
     Ok(stopped)
 }
 
-/// Whether nobody reads standard output any more.
-fn reader_left() -> bool {
+/// Whether nobody reads standard output any more, or ceases to within that time.
+pub(super) fn reader_left(within: Option<&Timespec>) -> bool {
     let out = io::stdout();
     let mut ends = [PollFd::new(&out, PollFlags::empty())];
-    let found = poll(&mut ends, Some(&Timespec::default())).is_ok();
+    let found = poll(&mut ends, within).is_ok();
     let [end] = ends;
     found && end.revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }

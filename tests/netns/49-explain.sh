@@ -83,6 +83,12 @@ mend=$(sed -n 's/^ *-> //p' "$WORK/refused")
 must "  what is said mends it: $mend" gw env PATH="$BIN:$PATH" bash -c "$mend"
 check "  it does" says '^sent .*#80, SYN' explain tcp $SERVER4 "$POOL4#61080"
 
+must "without pool4" jool pool4 flush --quick
+check "  the host's own ports are named" says 'becomes 203.0.113.1#.* here; without pool4, .*61001-65535' \
+	explain tcp "$CLIENT6#5001" "$SERVER6#80"
+must "  pool4 comes back" jool pool4 add --tcp "$POOL4" $LOW-65535
+must "  for UDP, too" jool pool4 add --udp "$POOL4" $LOW-65535
+
 # --- which instance
 
 check "what no rule takes is the kernel's" says '^kernel .*no rule takes it' \
@@ -130,6 +136,13 @@ check "  until Ctrl-C" ends_within 5 "$live"
 check "  which is a clean end" wait "$live"
 check "  of tcpdump, too" ends_within 5 "$dump"
 check "  of whole lines" jq -e .outcome "$WORK/live"
+check "  the translator's own packets are not among them" not grep "IPv4 UDP $POOL4#.* > $SERVER4.*\"reason\"" \
+	<(jq -c '{packet, reason}' "$WORK/live")
+reader="until grep -q explaining '$WORK/left.err'; do sleep 0.1; done"
+spawn gw bash -o pipefail -c "'$BIN/tylo' explain --live 'udp port 9' 2>'$WORK/left.err' | $reader"
+check "  nor longer than somebody reads" ends_within 10 "$SPAWNED"
+check "  which is a clean end, too" wait "$SPAWNED"
+check "a capture may come by a pipe" grep -q '^2\. ' <(explain --pcap - <"$WORK/capture")
 check "a filter that makes no sense is said to be one" rejects gw "$BIN/tylo" explain --live 'nonsense filter'
 check "a missing tcpdump is named" grep -q 'apt-get install tcpdump' \
 	<(gw env PATH="$BIN" "$BIN/tylo" explain --live udp 2>&1 || true)

@@ -3,6 +3,7 @@
 //! the clause or the setting behind it, and what changes it.
 
 use crate::base::counters::Counter;
+use crate::cli::{JOOL, JOOL_MAPT, JOOL_SIIT};
 use crate::model::Flavour;
 
 /// What there is to say about a reason.
@@ -10,21 +11,21 @@ use crate::model::Flavour;
 pub(super) struct Advice {
     /// Clauses of RFCs, and configuration keys.
     pub(super) why: &'static str,
-    /// A command for a shell, or a comment where there is none. `JOOL` stands for the command of the
-    /// instance, `PROTO` for `tcp`, `udp` or `icmp`, `MARK` for the packet's mark (where it has one),
-    /// `SOURCE` for its source, `ADDRESS#PORT` for its destination if that is IPv4.
+    /// A command for a shell, or a comment where there is none. Words in capitals stand for what is
+    /// known of the packet and its instance: `JOOL` for the instance's program, `PROTO` for `tcp`,
+    /// `udp` or `icmp`, `ADDRESS` for its IPv4 destination; those that are not known remain.
     pub(super) remedy: &'static str,
 }
 
 /// `None` for what is no reason: numbers of packets, of sessions, of other gateways.
 pub(super) fn advice(reason: Counter, flavour: Flavour) -> Option<Advice> {
-    let siit = flavour == Flavour::Siit;
+    let (siit, mapt) = (flavour == Flavour::Siit, flavour == Flavour::Mapt);
     let (why, remedy) = match reason {
         Counter::XlatorDisabled => (
             "manually-enabled",
-            "JOOL global update manually-enabled true",
+            "JOOL -i NAME global update manually-enabled true",
         ),
-        Counter::Pool6Unset => ("pool6", "JOOL global update pool6 64:ff9b::/96"),
+        Counter::Pool6Unset => ("pool6", "JOOL -i NAME global update pool6 64:ff9b::/96"),
         Counter::SkbTruncated => (
             "RFC 8200 section 3, RFC 791 section 3.1",
             "# a header ends too early: look at the sender, or at how the packet was captured",
@@ -71,15 +72,15 @@ pub(super) fn advice(reason: Counter, flavour: Flavour) -> Option<Advice> {
         ),
         Counter::Pool6Mismatch => (
             "pool6",
-            "JOOL global display # the DNS64 of the clients must have the same pool6",
+            "JOOL -i NAME global display # the DNS64 of the clients must have the same pool6",
         ),
         Counter::Pool4Mismatch => (
             "pool4",
-            "JOOL pool4 add --PROTO ADDRESS PORT # or leave it: it is for this host",
+            "JOOL -i NAME pool4 add --PROTO ADDRESS PORT # or leave it: it is for this host",
         ),
         Counter::Icmp6Filter => (
             "drop-icmpv6-info",
-            "JOOL global update drop-icmpv6-info false",
+            "JOOL -i NAME global update drop-icmpv6-info false",
         ),
         Counter::UntranslatableDst6 => (
             "RFC 6052 section 2.2, RFC 1122 section 3.2.1.3",
@@ -91,43 +92,51 @@ pub(super) fn advice(reason: Counter, flavour: Flavour) -> Option<Advice> {
         ),
         Counter::MaskDomainNotFound => (
             "pool4",
-            "JOOL pool4 add --PROTO ADDRESS 61001-65535 --mark MARK",
+            "JOOL -i NAME pool4 add --PROTO ADDRESS 61001-65535 --mark MARK",
+        ),
+        Counter::Bib6NotFound | Counter::Unknown if mapt => (
+            "RFC 7597 section 5.1, bmr",
+            "JOOL -i NAME global display # all ports of the customer are in use: shorter timeouts, or a rule with more",
+        ),
+        Counter::Bib4NotFound if mapt => (
+            "RFC 7599 section 8.1, mapt-napt",
+            "tylo mapt forward PROTO PORT HOST#PORT -i NAME # lets strangers in; else the host begins",
         ),
         Counter::Bib6NotFound => (
             "pool4, RFC 6146 section 3.5.1.1",
-            "JOOL pool4 add --PROTO ADDRESS 61001-65535 --mark MARK",
+            "JOOL -i NAME pool4 add --PROTO ADDRESS 61001-65535 --mark MARK",
         ),
         Counter::Bib4NotFound => (
             "RFC 6146 section 3.5.1",
-            "JOOL bib add --PROTO CLIENT6#PORT ADDRESS#PORT # lets strangers in; else the client begins",
+            "JOOL -i NAME bib add --PROTO CLIENT6#PORT ADDRESS#PORT # lets strangers in; else the client begins",
         ),
         Counter::SessionNotFound => (
             "RFC 6146 section 3.6.1",
-            "JOOL bib display --PROTO --numeric # the packet in the error belongs to none of these",
+            "JOOL -i NAME bib display --PROTO --numeric # the packet in the error belongs to none of these",
         ),
         Counter::Adf => (
             "address-dependent-filtering, RFC 6146 section 3.5.1",
-            "JOOL global update address-dependent-filtering false",
+            "JOOL -i NAME global update address-dependent-filtering false",
         ),
         Counter::V4Syn => (
             "drop-externally-initiated-tcp",
-            "JOOL global update drop-externally-initiated-tcp false",
+            "JOOL -i NAME global update drop-externally-initiated-tcp false",
         ),
         Counter::Syn6Expected => (
             "RFC 6146 section 3.5.2.2, tcp-est-timeout",
-            "JOOL session display --tcp --numeric # it ended, or its SYN went another way",
+            "JOOL -i NAME session display --tcp --numeric # it ended, or its SYN went another way",
         ),
         Counter::Syn4Expected => (
             "RFC 6146 section 3.5.2.2, tcp-est-timeout",
-            "JOOL session display --tcp --numeric # it ended, or was never one of these",
+            "JOOL -i NAME session display --tcp --numeric # it ended, or was never one of these",
         ),
         Counter::Type1pkt => (
             "RFC 6146 section 3.5.2.2",
-            "JOOL bib add --tcp CLIENT6#PORT ADDRESS#PORT # or the client opens within 6 seconds",
+            "JOOL -i NAME bib add --tcp CLIENT6#PORT ADDRESS#PORT # or the client opens within 6 seconds",
         ),
         Counter::Type2pkt => (
             "RFC 6146 section 3.5.2.2, address-dependent-filtering",
-            "JOOL global update address-dependent-filtering false # or the client opens within 6 seconds",
+            "JOOL -i NAME global update address-dependent-filtering false # or the client opens within 6 seconds",
         ),
         Counter::SoExists => (
             "RFC 6146 section 3.5.2.2",
@@ -135,19 +144,19 @@ pub(super) fn advice(reason: Counter, flavour: Flavour) -> Option<Advice> {
         ),
         Counter::SoFull => (
             "maximum-simultaneous-opens",
-            "JOOL global update maximum-simultaneous-opens 100",
+            "JOOL -i NAME global update maximum-simultaneous-opens 100",
         ),
         Counter::SixFourSrc if siit => (
             "RFC 7915 section 5.1, eamt, pool6, denylist4",
-            "JOOL eamt add IPV6-PREFIX IPV4-PREFIX # for the destination",
+            "JOOL -i NAME eamt add IPV6-PREFIX IPV4-PREFIX # for the destination",
         ),
         Counter::SixFourDst if siit => (
             "RFC 7915 section 5.1, eamt, pool6, denylist4",
-            "JOOL eamt add IPV6-PREFIX IPV4-PREFIX # for the source",
+            "JOOL -i NAME eamt add IPV6-PREFIX IPV4-PREFIX # for the source",
         ),
         Counter::SixFourSrc => (
             "RFC 6052 section 2.2, pool6",
-            "JOOL global display # no IPv4 address is in the destination",
+            "JOOL -i NAME global display # no IPv4 address is in the destination",
         ),
         Counter::SixFourDst => (
             "RFC 4291 section 2.5",
@@ -155,11 +164,11 @@ pub(super) fn advice(reason: Counter, flavour: Flavour) -> Option<Advice> {
         ),
         Counter::FourSixSrc if siit => (
             "RFC 7915 section 4.1, eamt, pool6, denylist4",
-            "JOOL eamt add IPV6-PREFIX IPV4-PREFIX # for the source",
+            "JOOL -i NAME eamt add IPV6-PREFIX IPV4-PREFIX # for the source",
         ),
         Counter::FourSixDst if siit => (
             "RFC 7915 section 4.1, eamt, pool6, denylist4",
-            "JOOL eamt add IPV6-PREFIX IPV4-PREFIX # for the destination",
+            "JOOL -i NAME eamt add IPV6-PREFIX IPV4-PREFIX # for the destination",
         ),
         Counter::FourSixSrc => (
             "RFC 1122 section 3.2.1.3",
@@ -171,11 +180,11 @@ pub(super) fn advice(reason: Counter, flavour: Flavour) -> Option<Advice> {
         ),
         Counter::SixFour6791Enoent => (
             "RFC 6791 section 5, rfc6791v4-prefix",
-            "JOOL global update rfc6791v4-prefix IPV4-PREFIX",
+            "JOOL -i NAME global update rfc6791v4-prefix IPV4-PREFIX",
         ),
         Counter::FourSix6791Enoent => (
             "RFC 6791 section 5, rfc6791v6-prefix",
-            "JOOL global update rfc6791v6-prefix IPV6-PREFIX",
+            "JOOL -i NAME global update rfc6791v6-prefix IPV6-PREFIX",
         ),
         Counter::SixFourIcmpCsum | Counter::FourSixIcmpCsum => (
             "RFC 7915 section 4.2, RFC 7915 section 5.2",
@@ -223,7 +232,7 @@ pub(super) fn advice(reason: Counter, flavour: Flavour) -> Option<Advice> {
         ),
         Counter::FourSixBadMtu => (
             "RFC 8200 section 5, lowest-ipv6-mtu",
-            "JOOL global update lowest-ipv6-mtu 1280",
+            "JOOL -i NAME global update lowest-ipv6-mtu 1280",
         ),
         Counter::PktTooBig => (
             "RFC 7915 section 5.1",
@@ -235,31 +244,31 @@ pub(super) fn advice(reason: Counter, flavour: Flavour) -> Option<Advice> {
         ),
         Counter::MaptAddr4 => (
             "RFC 7597 section 5.2, bmr, end-user-ipv6-prefix",
-            "tylo mapt check # whose address the source is",
+            "tylo mapt check -i NAME # whose address the source is",
         ),
         Counter::MaptPsid => (
             "RFC 7599 section 8, RFC 7597 section 5.1, fmrt, bmr, mapt-lenient",
-            "tylo mapt check # a rule of one end may be wrong: its PSID offset, most often",
+            "tylo mapt check -i NAME # a rule of one end may be wrong: its PSID offset, most often",
         ),
         Counter::MaptPool6 => (
             "RFC 7599 section 5.1, pool6, fmrt",
-            "JOOL fmrt add IPV6-PREFIX IPV4-PREFIX EA-BITS PSID-OFFSET # or another DMR",
+            "JOOL -i NAME fmrt add IPV6-PREFIX IPV4-PREFIX EA-BITS PSID-OFFSET # or another DMR",
         ),
         Counter::MaptEui6p => (
             "RFC 7599 section 8.2, end-user-ipv6-prefix",
-            "tylo mapt check # the destination is not this edge's MAP address",
+            "tylo mapt check -i NAME # the destination is not this edge's MAP address",
         ),
         Counter::MaptFmr6 | Counter::MaptFmr4 => (
             "RFC 7597 section 5.2, fmrt",
-            "JOOL fmrt add IPV6-PREFIX IPV4-PREFIX EA-BITS PSID-OFFSET",
+            "JOOL -i NAME fmrt add IPV6-PREFIX IPV4-PREFIX EA-BITS PSID-OFFSET",
         ),
         Counter::Enomem => (
             "maximum-sessions, maximum-sessions-per-prefix",
-            "JOOL global update maximum-sessions N # or maximum-sessions-per-prefix; 0 is no limit",
+            "JOOL -i NAME global update LIMIT N # 0 is no limit",
         ),
         Counter::Unknown => (
             "pool4, RFC 6146 section 3.5.2.3",
-            "JOOL pool4 add --PROTO ADDRESS 61001-65535 --mark MARK",
+            "JOOL -i NAME pool4 add --PROTO ADDRESS 61001-65535 --mark MARK",
         ),
         Counter::Received6
         | Counter::Received4
@@ -305,16 +314,11 @@ pub(super) fn advice(reason: Counter, flavour: Flavour) -> Option<Advice> {
     Some(Advice { why, remedy })
 }
 
-/// The command that an instance is configured with.
-pub(super) fn command(flavour: Flavour, name: &str) -> String {
-    let program = match flavour {
-        Flavour::Nat64 => crate::cli::JOOL.program,
-        Flavour::Siit => crate::cli::JOOL_SIIT.program,
-        Flavour::Mapt => crate::cli::JOOL_MAPT.program,
-    };
-    if name == crate::model::DEFAULT_INSTANCE {
-        program.to_owned()
-    } else {
-        format!("{program} -i {name}")
+/// The command that instances of a flavour are configured with.
+pub(super) const fn program(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Nat64 => JOOL.program,
+        Flavour::Siit => JOOL_SIIT.program,
+        Flavour::Mapt => JOOL_MAPT.program,
     }
 }

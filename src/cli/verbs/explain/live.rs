@@ -1,28 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Packets as they come in, by `tcpdump`.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use rustix::net::netdevice::name_to_index;
+use socket2::{Domain, Socket, Type};
 
 use super::Asked;
 use super::capture::{Capture, CaptureError, Nothing};
 use super::local::START;
 use super::packet::Packet;
 use super::story::explain as tell;
+use crate::base::Protocol;
+use crate::cli::follow::{on_interrupt, reader_left};
 use crate::cli::run::RunError;
 use crate::cli::say;
+use crate::cli::verbs::doctor::TUN;
 
 /// Explains packets until Ctrl-C, the reader's end, or the limit.
 pub(super) fn live(asked: &Asked, filter: &str, out: &mut dyn Write) -> Result<(), RunError> {
     // Complains before anything is captured; and a file is read only once.
-    let mut world = asked.world()?;
-    let stopped = Arc::new(AtomicBool::new(false));
+    let mut world = asked.world(Some(Protocol::Icmp))?;
     let mut dump = Dump::start(filter)?;
-    stop_on_interrupt(&dump, &stopped)?;
+    let child = Arc::clone(&dump.child);
+    let stopped = on_interrupt(move || kill(&child))?;
+    let (child, left) = (Arc::clone(&dump.child), Arc::clone(&stopped));
+    // There may be no further packet to find out by.
+    thread::Builder::new().spawn(move || {
+        if reader_left(None) {
+            left.store(true, Ordering::Relaxed);
+            kill(&child);
+        }
+    })?;
     say("Note", &"explaining what comes in; Ctrl-C ends it");
     let result = follow(asked, &mut world, &mut dump, out);
     dump.end();
@@ -59,11 +72,11 @@ fn follow(
         let why = match record.packet {
             Ok(bytes) => {
                 number += 1;
-                if asked.config.is_none() && number > 1 {
-                    *world = asked.world()?;
-                }
                 let mark = asked.mark;
                 let packet = Packet { bytes, mark };
+                if asked.config.is_none() {
+                    *world = asked.world(packet.protocol())?;
+                }
                 let story = tell(world, &asked.choice, &packet, START);
                 asked.print(out, &story, Some(number), false)?;
                 None
@@ -137,10 +150,8 @@ impl Dump {
     }
 
     fn end(&self) {
-        let mut child = lock(&self.child);
-        // It may have ended by itself.
-        let _ = child.kill();
-        let _ = child.wait();
+        kill(&self.child);
+        let _ = lock(&self.child).wait();
     }
 
     /// What it said last.
@@ -158,6 +169,11 @@ impl Drop for Dump {
     }
 }
 
+fn kill(child: &Mutex<Child>) {
+    // It may have ended by itself.
+    let _ = lock(child).kill();
+}
+
 fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -170,23 +186,8 @@ fn failed(error: &CaptureError, said: String) -> RunError {
     })
 }
 
-/// Lets Ctrl-C end tcpdump, and with it all else, so that no line is cut in two.
-fn stop_on_interrupt(dump: &Dump, stopped: &Arc<AtomicBool>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let (child, stopped) = (Arc::clone(&dump.child), Arc::clone(stopped));
-    thread::Builder::new().spawn(move || {
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            stopped.store(true, Ordering::Relaxed);
-            let _ = lock(&child).kill();
-        }
-    })?;
-    Ok(())
-}
-
 /// The number of the device that translated packets come back by, if it has its usual name.
 fn own_interface() -> Option<u32> {
-    let path = format!("/sys/class/net/{}/ifindex", crate::cli::verbs::doctor::TUN);
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
+    name_to_index(&socket, TUN).ok()
 }

@@ -48,9 +48,10 @@ pub(super) struct Choice {
 }
 
 impl World {
-    /// What the daemon of this network namespace has. Everything is copied, since pool4 may be
-    /// exhausted by anybody's mappings, and limits reached by anybody's sessions.
-    pub(super) fn of_daemon(choice: &Choice) -> Result<Self, RunError> {
+    /// What the daemon of this network namespace has, for packets of one protocol, or of all. Whole
+    /// tables are copied, since pool4 may be exhausted by anybody's mappings, and limits reached by
+    /// anybody's sessions.
+    pub(super) fn of_daemon(choice: &Choice, protocol: Option<Protocol>) -> Result<Self, RunError> {
         let mut client = Client::connect()?;
         let mut locals = Vec::new();
         for flavour in Flavour::ALL {
@@ -63,7 +64,7 @@ impl World {
                 let mut instance = build(flavour, &config).map_err(|error| complaint(&error))?;
                 let chosen = choice.takes(flavour, &name);
                 if chosen && instance.sessions().is_some() {
-                    copy_state(&mut client, flavour, &name, &mut instance)?;
+                    copy_state(&mut client, flavour, &name, protocol, &mut instance)?;
                 }
                 locals.push(Local {
                     flavour,
@@ -253,9 +254,14 @@ fn copy_state(
     client: &mut Client,
     flavour: Flavour,
     name: &str,
+    only: Option<Protocol>,
     instance: &mut Instance,
 ) -> Result<(), ClientError> {
-    for protocol in Protocol::ALL {
+    let settings = instance.settings().clone();
+    // Limits count sessions of all protocols together.
+    let limited = settings.maximum_sessions != 0 || settings.maximum_sessions_per_prefix != 0;
+    let wanted = |protocol: &Protocol| limited || only.is_none_or(|only| only == *protocol);
+    for protocol in Protocol::ALL.into_iter().filter(wanted) {
         let command = Command::BibDisplay { protocol };
         client.call(&request(flavour, name, command), |reply| {
             let Reply::Bib(rows) = reply else {
@@ -279,7 +285,6 @@ fn copy_state(
         if flavour != Flavour::Nat64 {
             continue;
         }
-        let settings = instance.settings().clone();
         let command = Command::SessionDisplay { protocol };
         client.call(&request(flavour, name, command), |reply| {
             let Reply::Sessions(rows) = reply else {

@@ -16,7 +16,7 @@ use self::local::{Choice, START, World};
 use self::packet::{Packet, PacketError};
 use self::story::{Story, explain as tell};
 use super::{Args, flavour, flavour_arg, instance, instance_arg, take, usage};
-use crate::base::Tick;
+use crate::base::{Protocol, Tick};
 use crate::cli::run::{RunError, finish};
 use crate::wire::output::Output;
 
@@ -60,7 +60,7 @@ pub(super) fn command() -> Clap {
                 .long("pcap")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Explain the packets of a capture, pcap or pcapng"),
+                .help("Explain the packets of a capture, pcap or pcapng; - is standard input"),
         )
         .arg(
             Arg::new("live")
@@ -114,7 +114,8 @@ pub(super) fn explain(args: Args<'_>) -> ExitCode {
     finish(|out| {
         let asked = Asked::of(&found)?;
         if let Some(packet) = &asked.packet {
-            let story = tell(&mut asked.world()?, &asked.choice, packet, START);
+            let mut world = asked.world(packet.protocol())?;
+            let story = tell(&mut world, &asked.choice, packet, START);
             return Ok(asked.print(out, &story, None, true)?);
         }
         match (&asked.pcap, &asked.filter) {
@@ -157,10 +158,11 @@ impl Asked {
         })
     }
 
-    fn world(&self) -> Result<World, RunError> {
+    /// All instances, as far as they matter to packets of one protocol, or of all.
+    fn world(&self, protocol: Option<Protocol>) -> Result<World, RunError> {
         match &self.config {
             Some(path) => World::of_file(path, &self.choice),
-            None => World::of_daemon(&self.choice),
+            None => World::of_daemon(&self.choice, protocol),
         }
     }
 
@@ -214,9 +216,14 @@ fn steps(out: &mut dyn Write, story: &Story) -> io::Result<()> {
 fn file(asked: &Asked, path: &Path, out: &mut dyn Write) -> Result<(), RunError> {
     let complaint =
         |what: &str| RunError::NotReady(format!("the file '{}': {what}", path.display()));
-    let opened = File::open(path).map_err(|error| complaint(&error.to_string()))?;
-    let capture = Capture::open(opened, None).map_err(|error| complaint(&error.to_string()))?;
-    let mut world = asked.world()?;
+    let opened = if path == Path::new("-") {
+        Capture::open(io::stdin(), None)
+    } else {
+        let opened = File::open(path).map_err(|error| complaint(&error.to_string()))?;
+        Capture::open(opened, None)
+    };
+    let capture = opened.map_err(|error| complaint(&error.to_string()))?;
+    let mut world = asked.world(None)?;
     let read = records(asked, capture, &mut world, out)?;
     read.map_err(|error| complaint(&error.to_string()))
 }

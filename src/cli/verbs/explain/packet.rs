@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use clap::{Arg, ArgAction, ArgMatches};
 
+use super::view::{Load, View};
+use crate::base::Protocol;
 use crate::wire::checksum::{Sum, nonzero};
 use crate::wire::write::{FRAGMENT_LEN, Head4, Head6, fragment_header, put16};
 use crate::wire::{Fragment, ICMP4, ICMP6, TCP, UDP};
@@ -110,6 +112,17 @@ impl Packet {
             option: &option,
         };
         words.packet(mark(found)?).map(Some)
+    }
+
+    /// Whose tables it needs; `None` is any.
+    pub(super) fn protocol(&self) -> Option<Protocol> {
+        match View::read(&self.bytes).ok()?.load {
+            Load::Error(_, quote) => quote.flow.map(|(protocol, _)| protocol),
+            Load::Tcp(..) => Some(Protocol::Tcp),
+            Load::Udp(_) => Some(Protocol::Udp),
+            Load::Echo { .. } => Some(Protocol::Icmp),
+            Load::Icmp(_) | Load::Other(_) | Load::Later(_) => None,
+        }
     }
 }
 

@@ -5,16 +5,16 @@ use std::net::IpAddr;
 
 use serde_json::{Value as Json, json};
 
-use super::advice::{advice, command};
+use super::advice::{advice, program};
 use super::divert::{Match, Place};
 use super::local::{Choice, Local, World};
 use super::packet::Packet;
 use super::tables;
 use super::view::{IcmpType, View, differences};
 use crate::base::counters::Counter;
-use crate::base::{Protocol, Tick, Transport4};
+use crate::base::{Protocol, Tick};
 use crate::engine::{Meta, Outcome};
-use crate::model::Flavour;
+use crate::model::{DEFAULT_INSTANCE, Flavour};
 use crate::nat64::Refused;
 use crate::wire::offload::Offload;
 use crate::wire::output::Output;
@@ -246,7 +246,7 @@ impl Story {
     fn tell(
         &mut self,
         outcome: Outcome,
-        local: &mut Local,
+        local: &Local,
         view: &View,
         packet: &Packet,
         refused: Refused,
@@ -273,14 +273,18 @@ impl Story {
             }
         };
         if let Some(reason) = reason {
+            let mark = packet.mark;
             self.steps
-                .push(because(self.end, reason, local, view, packet.mark, refused));
+                .push(because(self.end, reason, local, view, mark, refused));
+            if local.instance.settings().ss_enabled && is_asked_about(reason) {
+                let text = "other gateways may know the flow: the daemon asks them, this does not";
+                self.steps.push(Step::new("cluster", text, "ss-enabled"));
+            }
         }
         let sent: Vec<View> = out
             .packets()
             .filter_map(|sent| View::read(sent).ok())
             .collect();
-        let settings = local.instance.settings();
         if outcome == Outcome::Translated
             && let Some(first) = sent.first()
         {
@@ -293,8 +297,7 @@ impl Story {
                 };
                 self.steps.push(Step::new("hairpin", text, why));
             }
-            let zero = settings.zeroize_traffic_class;
-            let details = differences(view, &sent, settings.override_tos, zero);
+            let details = differences(view, &sent);
             let details = details.into_iter();
             self.steps
                 .extend(details.map(|(step, text, why)| Step::new(step, text, why)));
@@ -328,7 +331,7 @@ impl Story {
 fn because(
     end: End,
     reason: Counter,
-    local: &mut Local,
+    local: &Local,
     view: &View,
     mark: u32,
     before: Refused,
@@ -363,36 +366,47 @@ fn because(
         Some(Protocol::Udp) => "udp",
         Some(Protocol::Icmp) | None => "icmp",
     };
-    let mark_option = match mark {
-        0 => String::new(),
-        mark => format!(" --mark {mark}"),
-    };
-    let remedy = found
-        .remedy
-        .replace("JOOL", &command(local.flavour, &local.name))
-        .replace("PROTO", protocol)
-        .replace(" --mark MARK", &mark_option)
-        .replace("SOURCE", &view.src.to_string());
-    let remedy = match (view.dst, view.flow()) {
-        (IpAddr::V4(dst), Some((_, [_, port]))) => {
-            let v4 = Transport4::new(dst, port).to_string();
-            let parts = format!("{dst} {port}");
-            remedy
-                .replace("ADDRESS#PORT", &v4)
-                .replace("ADDRESS PORT", &parts)
-        }
-        _ => remedy,
-    };
+    let (mut known, mut port) = (Vec::new(), "PORT".to_owned());
+    if let Some((_, [_, to])) = view.flow() {
+        port = to.to_string();
+    }
+    if let IpAddr::V4(dst) = view.dst {
+        known.push(("ADDRESS#PORT", format!("{dst}#{port}")));
+        known.push(("ADDRESS PORT", format!("{dst} {port}")));
+    }
+    known.push(("PORT HOST", format!("{port} HOST")));
+    known.push(("PROTO", protocol.to_owned()));
+    known.push(("LIMIT", exact.unwrap_or("maximum-sessions").to_owned()));
+    known.push(("SOURCE", view.src.to_string()));
+    if mark == 0 {
+        known.push((" --mark MARK", String::new()));
+    }
+    known.push(("MARK", mark.to_string()));
+    // Names come last: they may be any words.
+    if local.name == DEFAULT_INSTANCE {
+        known.push((" -i NAME", String::new()));
+    }
+    known.push(("JOOL", program(local.flavour).to_owned()));
+    known.push(("NAME", local.name.clone()));
+    let remedy = known
+        .iter()
+        .fold(found.remedy.to_owned(), |remedy, (word, value)| {
+            remedy.replace(word, value)
+        });
     let why = exact.unwrap_or(found.why);
-    let remedy = match exact {
-        Some(limit) => remedy.replacen(
-            "maximum-sessions N # or maximum-sessions-per-prefix; 0",
-            &format!("{limit} N # 0"),
-            1,
-        ),
-        None => remedy,
-    };
     Step::new(step, text, why).mended(remedy)
+}
+
+/// Whether a gateway of a cluster asks the others before it refuses a packet for this.
+const fn is_asked_about(reason: Counter) -> bool {
+    matches!(
+        reason,
+        Counter::Syn4Expected
+            | Counter::Syn6Expected
+            | Counter::Bib4NotFound
+            | Counter::SessionNotFound
+            | Counter::Adf
+    )
 }
 
 /// What an instance has refused for want of room so far.

@@ -15,6 +15,7 @@ use crate::map::{Role, Untranslatable};
 use crate::model::mapt::{MapRule, MaptType};
 use crate::model::settings::{Settings, format_duration};
 use crate::model::{AddressRule, Flavour};
+use crate::nat64::pool4::HOST_PORTS;
 use crate::nat64::tcp::Lifetime;
 use crate::nat64::{Change, News, SessionState};
 
@@ -46,16 +47,15 @@ impl Flow {
             (IpAddr::V6(_), IpAddr::V6(dst)) if !napt => (true, pool6.extract(dst)?),
             (IpAddr::V4(_), IpAddr::V4(dst)) if napt => (true, dst),
             (IpAddr::V4(src), IpAddr::V4(_)) => (false, src),
+            (IpAddr::V6(src), IpAddr::V6(_)) => (false, pool6.extract(src)?),
             _ => return None,
         };
-        let own = |v4: Option<Transport4>| v4.map_or(0, |v4| v4.port);
         if outward {
             let client = Transport6::new(as_client(src), from);
             let v4 = nat64.mapped_v4(protocol, client);
-            let port = if protocol == Protocol::Icmp {
-                own(v4)
-            } else {
-                to
+            let port = match protocol {
+                Protocol::Icmp => v4.map_or(0, |v4| v4.port),
+                Protocol::Tcp | Protocol::Udp => to,
             };
             return Some(Self {
                 protocol,
@@ -64,7 +64,10 @@ impl Flow {
                 remote: Transport4::new(remote, port),
             });
         }
-        let IpAddr::V4(dst) = dst else { return None };
+        let dst = match dst {
+            IpAddr::V4(dst) => dst,
+            IpAddr::V6(dst) => own(instance.settings())?.own4(dst)?,
+        };
         let v4 = Transport4::new(dst, to);
         Some(Self {
             protocol,
@@ -125,6 +128,10 @@ pub(super) fn before(
             peer(protocol, flow.remote),
             state(session, now)
         ),
+        None if instance.flavour() == Flavour::Mapt => format!(
+            "with {}: none here; the daemon does not display those of a customer edge",
+            peer(protocol, flow.remote)
+        ),
         None => format!("with {}: none", peer(protocol, flow.remote)),
     };
     steps.push(Step::new("session", text, clause));
@@ -154,10 +161,12 @@ pub(super) fn after(
                     mapping.v4,
                     choice(instance, mapping.protocol, mapping.v4, mark)
                 );
-                let why = format!(
-                    "pool4, f-args, {}, RFC 6056 section 3.3.3",
-                    place(mapping.protocol)
-                );
+                let pool = match flavour {
+                    Flavour::Nat64 | Flavour::Siit => "pool4",
+                    Flavour::Mapt => "RFC 7599 section 8.1, bmr",
+                };
+                let place = place(mapping.protocol);
+                let why = format!("{pool}, f-args, {place}, RFC 6056 section 3.3.3");
                 steps.push(Step::new("new mapping", text, why));
             }
             Change::MappingGone { protocol, v6, v4 } => {
@@ -212,8 +221,15 @@ fn session(instance: &Instance, view: &View) -> Option<SessionState> {
 /// From what a transport address was chosen, which the gateway's secret decides.
 fn choice(instance: &Instance, protocol: Protocol, v4: Transport4, mark: u32) -> String {
     let Some(nat64) = instance.nat64() else {
-        return String::new();
+        return " here; the gateway chooses any free port of the customer by a secret hash"
+            .to_owned();
     };
+    if nat64.pool4().is_empty() {
+        let (min, max) = (HOST_PORTS.min, HOST_PORTS.max);
+        return format!(
+            " here; without pool4, the gateway chooses any free one of its own, {min}-{max}, by a secret hash"
+        );
+    }
     let entries = nat64.pool4().entries();
     let ours = entries
         .iter()

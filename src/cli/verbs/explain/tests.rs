@@ -18,6 +18,9 @@ use crate::wire::offload::Offload;
 
 mod captures;
 
+/// The recordings, each against a configuration of the same name.
+const ALL: [&str; 7] = ["nat64", "adf", "cluster", "siit", "br", "ce", "napt"];
+
 fn fixture(name: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     root.join("tests/fixtures/explain").join(name)
@@ -27,7 +30,7 @@ fn world(name: &str) -> World {
     let path = fixture(&format!("{name}.json"));
     let flavour = match name {
         "siit" => Flavour::Siit,
-        "br" | "ce" => Flavour::Mapt,
+        "br" | "ce" | "napt" => Flavour::Mapt,
         _ => Flavour::Nat64,
     };
     let choice = Choice {
@@ -72,7 +75,7 @@ fn replay(name: &str) -> (String, String) {
 
 #[test]
 fn explanations_are_as_recorded() {
-    for name in ["nat64", "adf", "siit", "br", "ce"] {
+    for name in ALL {
         let (recorded, played) = replay(name);
         assert_eq!(played, recorded, "{name}");
     }
@@ -80,7 +83,7 @@ fn explanations_are_as_recorded() {
 
 #[test]
 fn every_reason_of_a_recording_has_a_clause_or_a_key_and_a_remedy() {
-    for name in ["nat64", "adf", "siit", "br", "ce"] {
+    for name in ALL {
         let (_, played) = replay(name);
         let lines: Vec<&str> = played.lines().collect();
         for (at, line) in lines
@@ -308,7 +311,7 @@ fn engine(world: &mut World, bytes: &[u8], mark: u32) -> (Outcome, Vec<Vec<u8>>)
 /// Packets of some meaning: those of the recordings, with some bytes changed.
 fn packets() -> impl Strategy<Value = Vec<u8>> {
     let mut known = Vec::new();
-    for name in ["nat64", "adf", "siit", "br", "ce"] {
+    for name in ALL {
         let text = fs::read_to_string(fixture(&format!("{name}.txt"))).unwrap();
         let lines = text.lines().filter_map(|line| line.strip_prefix("$ "));
         known.extend(lines.map(packet));
@@ -332,7 +335,7 @@ proptest! {
         burst in vec(prop_oneof![4 => packets(), 1 => vec(any::<u8>(), 0..100)], 1..8),
         mark in prop_oneof![Just(0), any::<u32>()],
     ) {
-        for name in ["nat64", "adf", "siit", "br", "ce"] {
+        for name in ALL {
             let (mut told, mut real) = (world(name), world(name));
             for bytes in &burst {
                 let packet = Packet { bytes: bytes.clone(), mark };

@@ -300,8 +300,7 @@ fn names(flags: u8) -> String {
 pub(super) type Detail = (&'static str, String, &'static str);
 
 /// What the translation of one packet into others did to its headers, beyond addresses and ports.
-/// `given` and `zero` are `override-tos` and `zeroize-traffic-class`.
-pub(super) fn differences(old: &View, new: &[View], given: bool, zero: bool) -> Vec<Detail> {
+pub(super) fn differences(old: &View, new: &[View]) -> Vec<Detail> {
     let Some(first) = new.first() else {
         return Vec::new();
     };
@@ -336,11 +335,12 @@ pub(super) fn differences(old: &View, new: &[View], given: bool, zero: bool) -> 
             )
         } else {
             let text = format!("{} {} instead of {}", first.tos_name(), first.tos, old.tos);
-            match (given, zero) {
-                (true, _) => (text, "override-tos, tos"),
-                (false, true) => (text, "zeroize-traffic-class"),
-                (false, false) => (text, clause),
-            }
+            let why = match (same, to6) {
+                (true, _) => "override-tos, tos, zeroize-traffic-class",
+                (false, true) => "zeroize-traffic-class",
+                (false, false) => "override-tos, tos",
+            };
+            (text, why)
         };
         all.push(("tos", text, why));
     }
