@@ -107,6 +107,17 @@ check "  and leaves what is unknown to it" grep -q '^kernel .*JSTAT46_SRC' "$WOR
 check "an unknown instance is named" rejects gw "$BIN/tylo" explain udp $CLIENT6 "$SERVER6#53" -i other
 must "the SIIT instance goes" gw "$BIN/jool_siit" instance remove siit
 
+must "an SIIT instance for the client" gw "$BIN/jool_siit" instance add siit --netfilter --pool6 2001:db8:46::/96
+must "  by a mapping" gw "$BIN/jool_siit" -i siit eamt add $CLIENT6 198.18.0.2
+check "what it does is foreseen" equal "$(sent udp "$CLIENT6#5001" 2001:db8:46::cb00:7102#7777 --size 6)" \
+	"IPv4 UDP 198.18.0.2#5001 > $SERVER4#7777, TTL 64, 34 bytes"
+watch siit server s0 'udp dst port 7777' -Q in -v -c 1
+client nc -u -w 1 -p 5001 2001:db8:46::cb00:7102 7777 <<<"12345" >/dev/null || true
+must "  the packet comes" within 5 arrives siit
+check "  with these lengths, and a hop less" equal "$(as_seen siit)" "63 34"
+check "  with these addresses and ports" seen siit "198.18.0.2.5001 > $SERVER4.7777: "
+must "it goes, too" gw "$BIN/jool_siit" instance remove siit
+
 # --- captures
 
 watch pcap gw g6 'udp port 7777' -U -w "$WORK/capture" -c 2
@@ -138,7 +149,7 @@ check "  of tcpdump, too" ends_within 5 "$dump"
 check "  of whole lines" jq -e .outcome "$WORK/live"
 check "  the translator's own packets are not among them" not grep "IPv4 UDP $POOL4#.* > $SERVER4.*\"reason\"" \
 	<(jq -c '{packet, reason}' "$WORK/live")
-reader="until grep -q explaining '$WORK/left.err'; do sleep 0.1; done"
+reader="until grep -qs explaining '$WORK/left.err'; do sleep 0.1; done"
 spawn gw bash -o pipefail -c "'$BIN/tylo' explain --live 'udp port 9' 2>'$WORK/left.err' | $reader"
 check "  nor longer than somebody reads" ends_within 10 "$SPAWNED"
 check "  which is a clean end, too" wait "$SPAWNED"

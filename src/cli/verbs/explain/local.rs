@@ -16,7 +16,7 @@ use crate::cli::verbs::{fetch, names, request, usage};
 use crate::dataplane::Addresses;
 use crate::engine::Instance;
 use crate::model::control::{Command, Config, Reply};
-use crate::model::settings::Settings;
+use crate::model::settings::{SettingError, Settings};
 use crate::model::{DEFAULT_INSTANCE, Flavour, Framework, SessionRow, TcpState};
 use crate::nat64::pool4::Pool4;
 use crate::nat64::tcp::Lifetime;
@@ -91,9 +91,7 @@ impl World {
             None => Flavour::ALL
                 .into_iter()
                 .filter(|flavour| {
-                    open(*flavour).is_ok_and(|(_, config)| {
-                        build(*flavour, &config).is_ok_and(|instance| is_whole(&instance))
-                    })
+                    open(*flavour).is_ok_and(|(_, config)| of_config(*flavour, &config).is_ok())
                 })
                 .collect(),
         };
@@ -108,7 +106,8 @@ impl World {
             }
         };
         let (name, config) = open(flavour)?;
-        let instance = build(flavour, &config).map_err(|error| complaint(&error))?;
+        let instance = of_config(flavour, &config).map_err(|error| complaint(&error))?;
+        let name = name.or_else(|| choice.name.clone());
         let local = Local {
             flavour,
             name: name.unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
@@ -126,7 +125,7 @@ impl World {
     fn must_have(&self, choice: &Choice) -> Result<(), RunError> {
         let all = self.locals.iter();
         let any = all.clone().any(|l| choice.takes(l.flavour, &l.name));
-        if any || choice.name.is_none() && choice.flavour.is_none() {
+        if any || !choice.is_given() {
             return Ok(());
         }
         let known: Vec<_> = all
@@ -197,9 +196,18 @@ impl Choice {
     }
 }
 
-/// Whether it could be one: NAT64 always has a pool6.
-fn is_whole(instance: &Instance) -> bool {
-    instance.flavour() != Flavour::Nat64 || instance.settings().pool6.is_some()
+/// An instance as a file has it, which the daemon would take.
+fn of_config(flavour: Flavour, config: &Config) -> Result<Instance, String> {
+    let instance = build(flavour, config)?;
+    let settings = instance.settings();
+    match flavour {
+        Flavour::Nat64 if settings.pool6.is_none() => Err(SettingError::Pool6Mandatory.to_string()),
+        Flavour::Mapt => settings
+            .check_mapt()
+            .map_err(|error| error.to_string())
+            .map(|()| instance),
+        Flavour::Nat64 | Flavour::Siit => Ok(instance),
+    }
 }
 
 /// An instance as a configuration has it.
@@ -208,9 +216,6 @@ pub(super) fn build(flavour: Flavour, config: &Config) -> Result<Instance, Strin
     for (key, value) in &config.settings {
         let set = settings.set(flavour, key, value.clone(), true);
         set.map_err(|error| format!("{key}: {error}"))?;
-    }
-    if flavour == Flavour::Mapt {
-        settings.check_mapt().map_err(|error| error.to_string())?;
     }
     let mut instance = Instance::new(flavour, settings, KEY);
     if let Some(nat64) = instance.nat64_mut() {

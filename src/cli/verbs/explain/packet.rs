@@ -28,8 +28,7 @@ pub(super) fn args() -> Vec<Arg> {
     let value_of = |name, metavar, help| value(name, metavar, help).conflicts_with_all(CAPTURES);
     vec![
         Arg::new("packet")
-            .value_name("PROTOCOL SOURCE DESTINATION")
-            .num_args(3)
+            .value_names(["PROTOCOL", "SOURCE", "DESTINATION"])
             .help("tcp, udp, icmp or icmpv6, and twice ADDRESS[#PORT]; the port of a ping is its identifier"),
         value_of("flags", "FLAGS", "TCP flags: letters of S A F R P U, or none (default S)"),
         value_of("size", "BYTES", "How many bytes of data it carries (default 0)"),

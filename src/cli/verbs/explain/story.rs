@@ -212,6 +212,11 @@ pub(super) fn explain(world: &mut World, choice: &Choice, packet: &Packet, now: 
         }
         let (before, steps) = tables::before(&local.instance, host, &view, now);
         story.steps.extend(steps);
+        let own = local.instance.nat64();
+        if own.is_some_and(|nat64| nat64.pool4().is_empty()) && !host.is_known() {
+            let text = "empty: the gateway takes its own addresses, which a file does not tell";
+            story.steps.push(Step::new("pool4", text, "pool4"));
+        }
         let meta = Meta {
             mark: packet.mark,
             ingress_mtu: u32::MAX,

@@ -19,7 +19,9 @@ use crate::wire::offload::Offload;
 mod captures;
 
 /// The recordings, each against a configuration of the same name.
-const ALL: [&str; 7] = ["nat64", "adf", "cluster", "siit", "br", "ce", "napt"];
+const ALL: [&str; 8] = [
+    "nat64", "adf", "cluster", "bare", "siit", "br", "ce", "napt",
+];
 
 fn fixture(name: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -190,9 +192,34 @@ fn a_file_must_be_about_one_kind_of_instance() {
         error.contains("nat64 or siit or mapt; add --flavour"),
         "{error}"
     );
+    // Without a name, it is whose it is said to be.
     let other = Choice {
         name: Some("other".to_owned()),
+        flavour: Some(Flavour::Siit),
+    };
+    assert_eq!(
+        World::of_file(&path, &other).unwrap().locals[0].name,
+        "other"
+    );
+    for (flavour, text, complaint) in [
+        (Flavour::Nat64, r#"{ "framework": "netfilter" }"#, "pool6"),
+        (
+            Flavour::Mapt,
+            r#"{ "framework": "netfilter", "global": { "map-t-type": "CE" } }"#,
+            "end-user",
+        ),
+    ] {
+        fs::write(&path, text).unwrap();
+        let choice = Choice {
+            name: None,
+            flavour: Some(flavour),
+        };
+        let error = World::of_file(&path, &choice).err().unwrap().to_string();
+        assert!(error.contains(complaint), "{error}");
+    }
+    let other = Choice {
         flavour: None,
+        ..other
     };
     let error = World::of_file(&fixture("nat64.json"), &other)
         .err()
