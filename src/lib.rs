@@ -109,3 +109,12 @@ pub mod ruleset;
 pub mod store;
 pub mod wire;
 pub mod xlat;
+
+// The fuzz targets as tests. They call these crates by their names.
+#[cfg(test)]
+extern crate self as libfuzzer_sys;
+#[cfg(test)]
+extern crate self as tylo;
+#[cfg(test)]
+#[path = "../fuzz/src/tests.rs"]
+mod fuzz_targets;

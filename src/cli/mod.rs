@@ -76,14 +76,16 @@ fn say(kind: &str, text: &impl Display) {
     let _ = writeln!(io::stderr(), "{kind}: {text}");
 }
 
-/// The parser, for fuzz targets; no other build has this.
-#[cfg(fuzzing)]
+/// The parsers, for fuzz targets and tests; no other build has this.
+#[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing {
     use std::ffi::OsString;
 
     use super::JOOL;
     use super::run::read;
+
+    pub use super::file::fuzzing::files;
 
     /// Reads the words behind the name of the program; an error is put into words, too.
     pub fn command_line(words: impl Iterator<Item = OsString>) {

@@ -42,6 +42,9 @@ use crate::store::{self, Clock, Opening, Store};
 
 mod cluster;
 mod follow;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod handover;
 mod log;

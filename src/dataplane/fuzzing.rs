@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! The parsers, for fuzz targets; no other build has this.
+//! The parsers, for fuzz targets and tests; no other build has this.
 
 use super::message::{Datagram, parse};
 use super::tun::strip;
@@ -15,4 +15,9 @@ pub fn queue_message(datagram: &[u8]) -> Option<&[u8]> {
 /// The packet in a frame from the TUN device.
 pub fn tun_frame(frame: &mut [u8]) -> Option<&[u8]> {
     strip(frame).map(|(packet, _)| packet)
+}
+
+/// What the kernel says about devices, addresses and routes; all of it is an answer to request 0.
+pub fn route_answers(datagram: &[u8]) {
+    super::netlink::understand(datagram);
 }

@@ -23,7 +23,7 @@ use self::worker::{Command, Worker};
 use crate::base::Tick;
 
 mod addresses;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;

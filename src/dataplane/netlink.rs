@@ -11,8 +11,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use rtnetlink::packet_core::{
-    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, Nla,
+    DefaultNla, ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla,
 };
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoTun, LinkAttribute, LinkInfo, LinkMessage};
@@ -63,13 +63,7 @@ impl Netlink {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
             other => other?,
         };
-        Ok(answers.iter().find_map(|answer| match answer {
-            Message::NewLink(link) => Some(Link {
-                index: link.header.index,
-                tun_queues: tun_queues(link),
-            }),
-            _ => None,
-        }))
+        Ok(answers.iter().find_map(link))
     }
 
     /// Sets the MTU and brings the device up.
@@ -99,10 +93,7 @@ impl Netlink {
             let mut message = AddressMessage::default();
             message.header.family = family;
             let answers = self.request(Message::GetAddress(message), NLM_F_DUMP)?;
-            addresses.extend(answers.iter().filter_map(|answer| match answer {
-                Message::NewAddress(message) => interface_address(message),
-                _ => None,
-            }));
+            addresses.extend(answers.iter().filter_map(interface_address));
         }
         Ok(addresses)
     }
@@ -166,29 +157,53 @@ impl Netlink {
         let mut answers = Vec::new();
         loop {
             let (bytes, _) = self.socket.recv_from_full()?;
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let answer = NetlinkMessage::<Message>::deserialize(rest).map_err(invalid)?;
-                let length = (answer.header.length as usize).next_multiple_of(4).max(16);
-                rest = rest.get(length..).unwrap_or_default();
-                if answer.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match answer.payload {
-                    NetlinkPayload::Error(error) if error.code.is_some() => {
-                        return Err(error.to_io());
-                    }
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                    _ => {}
-                }
+            if take(&bytes, self.sequence, &mut answers)? {
+                return Ok(answers);
             }
         }
     }
 }
 
+/// Gathers the answers to a request from one datagram; true when that were all.
+fn take(bytes: &[u8], sequence: u32, answers: &mut Vec<Message>) -> io::Result<bool> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let answer = NetlinkMessage::<Message>::deserialize(rest).map_err(invalid)?;
+        let length = (answer.header.length as usize).next_multiple_of(4).max(16);
+        rest = rest.get(length..).unwrap_or_default();
+        if answer.header.sequence_number != sequence {
+            continue;
+        }
+        match answer.payload {
+            // The crate's own conversion cannot negate every number.
+            NetlinkPayload::Error(ErrorMessage {
+                code: Some(code), ..
+            }) => {
+                return Err(io::Error::from_raw_os_error(code.get().wrapping_neg()));
+            }
+            NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+fn link(answer: &Message) -> Option<Link> {
+    match answer {
+        Message::NewLink(link) => Some(Link {
+            index: link.header.index,
+            tun_queues: tun_queues(link),
+        }),
+        _ => None,
+    }
+}
+
 /// IPv6 has no "local" attribute unless there is a peer.
-fn interface_address(message: &AddressMessage) -> Option<InterfaceAddress> {
+fn interface_address(answer: &Message) -> Option<InterfaceAddress> {
+    let Message::NewAddress(message) = answer else {
+        return None;
+    };
     let (mut local, mut network) = (None, None);
     for attribute in &message.attributes {
         match attribute {
@@ -233,4 +248,17 @@ fn number(nla: &DefaultNla, kind: u16) -> Option<u32> {
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// What is made of a datagram from the kernel, for fuzz targets.
+#[cfg(any(fuzzing, test))]
+pub(super) fn understand(bytes: &[u8]) {
+    let mut answers = Vec::new();
+    let _ = take(bytes, 0, &mut answers);
+    for answer in &answers {
+        let _ = (link(answer), interface_address(answer));
+        if let Message::NewRoute(route) = answer {
+            let _ = super::routes::ours(route);
+        }
+    }
 }

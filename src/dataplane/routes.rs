@@ -167,7 +167,7 @@ fn last_rule(family: AddressFamily) -> RuleMessage {
 }
 
 /// The destination of a route that [`set_routes`] made.
-fn ours(route: &RouteMessage) -> Option<Destination> {
+pub(super) fn ours(route: &RouteMessage) -> Option<Destination> {
     if route.header.protocol != RouteProtocol::from(ROUTE_PROTOCOL)
         || ![RouteHeader::RT_TABLE_MAIN, LAST_TABLE].contains(&route.header.table)
     {

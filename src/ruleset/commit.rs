@@ -160,3 +160,13 @@ fn answer(bytes: &[u8]) -> Option<(Answer, &[u8])> {
     let next = bytes.get(length.next_multiple_of(4).max(16)..);
     Some((Answer { number, errno }, next.unwrap_or_default()))
 }
+
+/// What is made of a datagram from the kernel, for fuzz targets.
+#[cfg(any(fuzzing, test))]
+pub(super) fn understand(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Some((_, next)) = answer(rest) {
+        assert!(next.len() < rest.len());
+        rest = next;
+    }
+}

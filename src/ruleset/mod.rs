@@ -72,6 +72,9 @@ use crate::model::PortRange;
 mod build;
 mod commit;
 mod expr;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod mapt;
 mod ranges;
 mod stateless;

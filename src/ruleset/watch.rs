@@ -81,16 +81,23 @@ fn has_table(socket: &OwnedFd, family: u8) -> Result<bool, Error> {
     let mut reply = [0; 4096];
     // The kernel answers within the call to `send`.
     let (_, length) = recv(socket, &mut reply[..], RecvFlags::DONTWAIT).map_err(trouble)?;
-    let word = |at: usize| -> Option<[u8; 4]> { reply.get(at..at + 4)?.try_into().ok() };
-    let kind = u16::from_ne_bytes([reply[4], reply[5]]);
-    if length < 20 || i32::from(kind) != libc::NLMSG_ERROR {
-        return Ok(length >= 20);
+    describes_table(reply.get(..length).unwrap_or_default())
+}
+
+/// Whether an answer is about a table, or says that there is none.
+pub(super) fn describes_table(reply: &[u8]) -> Result<bool, Error> {
+    let Some((head, _)) = reply.split_first_chunk::<20>() else {
+        return Ok(false);
+    };
+    if i32::from(u16::from_ne_bytes([head[4], head[5]])) != libc::NLMSG_ERROR {
+        return Ok(true);
     }
-    match word(16).map(i32::from_ne_bytes) {
-        Some(code) if code == -libc::ENOENT => Ok(false),
-        Some(code) => Err(Error::Socket(io::Error::from_raw_os_error(-code))),
-        None => Ok(false),
+    let code = i32::from_ne_bytes([head[16], head[17], head[18], head[19]]);
+    if code == -libc::ENOENT {
+        return Ok(false);
     }
+    let error = io::Error::from_raw_os_error(code.wrapping_neg());
+    Err(Error::Socket(error))
 }
 
 /// From linux/netfilter/nf_tables.h.

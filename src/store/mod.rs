@@ -22,6 +22,9 @@ use crate::model::{EamRow, Flavour, Framework, MaxIterations, PortRange};
 use crate::nat64::{Mapping, SessionState};
 
 mod coalesce;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod history;
 pub mod inspect;
 pub mod journal;

@@ -20,6 +20,8 @@ use crate::model::dhcp::DhcpError;
 
 mod config;
 mod dhcp;
+#[cfg(any(fuzzing, test))]
+pub(super) mod fuzzing;
 mod joold;
 mod json;
 
@@ -71,18 +73,20 @@ impl FileError {
 
 /// Reads the instance's name and nothing else; upper and lower case of the key do not matter.
 pub(crate) fn instance(path: &Path) -> Result<String, FileError> {
-    let found = with(path, |root| {
-        let mut names = root.entries()?.into_iter();
-        let mut names = names
-            .by_ref()
-            .filter(|(key, _)| json::same(key, "instance"));
-        match (names.next(), names.next()) {
-            (_, Some((_, second))) => Err(second.fault(Problem::Twice)),
-            (Some((_, name)), None) => name_of(name).map(Some),
-            (None, None) => Ok(None),
-        }
-    })?;
+    let found = with(path, only_name)?;
     found.ok_or_else(|| FileError::NoInstance(path.to_owned()))
+}
+
+fn only_name(root: Node<'_>) -> Result<Option<String>, Fault<'_>> {
+    let mut names = root.entries()?.into_iter();
+    let mut names = names
+        .by_ref()
+        .filter(|(key, _)| json::same(key, "instance"));
+    match (names.next(), names.next()) {
+        (_, Some((_, second))) => Err(second.fault(Problem::Twice)),
+        (Some((_, name)), None) => name_of(name).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Reads the whole configuration of an instance, and its name if the file has one.
@@ -116,17 +120,26 @@ fn with<T>(
     path: &Path,
     read: impl for<'a> FnOnce(Node<'a>) -> Result<T, Fault<'a>>,
 ) -> Result<T, FileError> {
-    let path = || path.to_owned();
-    let bytes = load(&path()).map_err(|error| FileError::Unreadable {
-        path: path(),
+    let bytes = load(path).map_err(|error| FileError::Unreadable {
+        path: path.to_owned(),
         error,
     })?;
+    understand(path, &bytes, read)
+}
+
+/// The same for what is in the file.
+fn understand<T>(
+    path: &Path,
+    bytes: &[u8],
+    read: impl for<'a> FnOnce(Node<'a>) -> Result<T, Fault<'a>>,
+) -> Result<T, FileError> {
+    let path = || path.to_owned();
     if bytes.len() as u64 > SIZE_MAX {
         return Err(FileError::Large(path()));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|error| FileError::NotText {
+    let text = std::str::from_utf8(bytes).map_err(|error| FileError::NotText {
         path: path(),
-        line: json::line(&bytes, error.valid_up_to()),
+        line: json::line(bytes, error.valid_up_to()),
     })?;
     // RFC 8259 section 8.1: a byte order mark may be passed over.
     let root =

@@ -152,25 +152,3 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds.push(seeds.concat());
     seeds
 }
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    proptest! {
-        /// Messages that are nearly right do no harm either.
-        #[test]
-        fn bent_messages_do_no_harm(
-            seed in any::<prop::sample::Index>(),
-            bends in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-        ) {
-            let seeds = super::seeds();
-            let mut data = seeds[seed.index(seeds.len())].clone();
-            for (at, byte) in bends {
-                let at = at.index(data.len());
-                data[at] = byte;
-            }
-            super::messages(&data);
-        }
-    }
-}
