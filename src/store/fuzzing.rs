@@ -118,6 +118,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let [_, place @ ..] = place.to_be_bytes();
         seeds.push([&[newest | BYTES][..], &place, &[0xff]].concat());
     }
+    // An older one, damaged.
+    seeds.push(vec![2 | BYTES, 0, 0xb0, 0, 0xff]);
     seeds
 }
 

@@ -9,7 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, ffi};
 use serde_json::{Map, Value, json};
 
-use super::{Clock, DATABASE, Error, MIGRATIONS, claim, connect, is_damage, load};
+use super::{Clock, DATABASE, Error, MIGRATIONS, careful, claim, connect, is_damage, load};
 use crate::base::Tick;
 
 /// Everything that is wrong with the database in `dir`, in words. Only reads, so a daemon may be
@@ -92,8 +92,9 @@ pub fn vacuum(dir: &Path) -> Result<(u64, u64), Error> {
     // Not made here, as a daemon would.
     drop(look(dir)?);
     let _lock = claim(dir)?;
-    let db = connect(dir)?;
+    let db = connect(dir, true)?;
     let path = dir.join(DATABASE);
+    careful(&db, false).map_err(|error| Error::Database(path.clone(), error))?;
     let size = || {
         std::fs::metadata(&path)
             .map(|file| file.len())

@@ -243,12 +243,9 @@ enum Examine {
 }
 
 fn read(dir: &Path, clock: Clock, examine: Examine) -> Result<(Connection, Vec<Saved>), Error> {
-    let db = connect(dir)?;
-    // What is damaged stays as it is found: the log is not written into it.
-    let careful = |on| db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on);
+    let db = connect(dir, examine != Examine::Nothing)?;
     let path = dir.join(DATABASE);
     let trouble = |error| Error::Database(path.clone(), error);
-    careful(true).map_err(trouble)?;
     let saved = std::thread::scope(|scope| {
         // Finds what reading alone does not, and meanwhile the other processor reads.
         let check = scope.spawn(|| match examine {
@@ -267,12 +264,19 @@ fn read(dir: &Path, clock: Clock, examine: Examine) -> Result<(Connection, Vec<S
             error
         }
     })?;
-    careful(false).map_err(trouble)?;
+    careful(&db, false).map_err(trouble)?;
     Ok((db, saved))
 }
 
-/// Opens the database of a directory that is locked, and brings the schema up to date.
-fn connect(dir: &Path) -> Result<Connection, Error> {
+/// What is damaged stays as it is found: the log is not written into it when it is closed.
+fn careful(db: &Connection, on: bool) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on)
+        .map(drop)
+}
+
+/// Opens the database of a directory that is locked, and brings the schema up to date, having examined
+/// it or not. It is [`careful`] still.
+fn connect(dir: &Path, examine: bool) -> Result<Connection, Error> {
     let path = dir.join(DATABASE);
     // Made here so that it is never readable by others, not even for a moment.
     OpenOptions::new()
@@ -283,8 +287,10 @@ fn connect(dir: &Path) -> Result<Connection, Error> {
         .map_err(|error| Error::Directory(dir.to_owned(), error))?;
     let trouble = |error| Error::Database(path.clone(), error);
     let mut db = Connection::open(&path).map_err(trouble)?;
-    configure(&db).map_err(trouble)?;
-    migrate(&mut db, &path)?;
+    careful(&db, true)
+        .and_then(|()| configure(&db))
+        .map_err(trouble)?;
+    migrate(&mut db, &path, examine)?;
     Ok(db)
 }
 
@@ -328,7 +334,7 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Applies the migrations that the database lacks, each in a transaction of its own.
-fn migrate(db: &mut Connection, path: &Path) -> Result<(), Error> {
+fn migrate(db: &mut Connection, path: &Path, examine: bool) -> Result<(), Error> {
     let trouble = |error| Error::Database(path.to_owned(), error);
     let version: i64 = db
         .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -343,6 +349,10 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), Error> {
             known: MIGRATIONS.len(),
         });
     };
+    // Nothing is written into what is damaged.
+    if examine && (1..MIGRATIONS.len()).contains(&done) {
+        inspect::sound(path, true).map_err(trouble)?;
+    }
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(done) {
         let apply = |db: &mut Connection| {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;

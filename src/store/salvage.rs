@@ -111,7 +111,7 @@ fn copy(damaged: &Path, fresh: &Path) -> Result<Vec<Table>, Error> {
     let mut to = Connection::open(fresh).map_err(trouble)?;
     to.pragma_update(None, "foreign_keys", true)
         .map_err(trouble)?;
-    migrate(&mut to, fresh)?;
+    migrate(&mut to, fresh, false)?;
     let fill = |to: &mut Connection| {
         let tx = to.transaction()?;
         let names: Vec<String> = {
