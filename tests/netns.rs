@@ -29,6 +29,7 @@ const ALONE: &[&str] = &[
     "74-bad-network.sh",
     "74-strangers.sh",
     "75-follow.sh",
+    "97-soak.sh",
     "98-bench.sh",
 ];
 
@@ -136,6 +137,7 @@ scripts! {
     n94_joold_mixed_in_guest: "94-joold-mixed.sh", 900;
     n95_reboot_in_guest: "95-reboot-native.sh", 400;
     n96_mapt_native_in_guest: "96-mapt-native.sh", 400;
+    n97_soak: "97-soak.sh", 240;
     n98_bench: "98-bench.sh", 240;
 }
 

@@ -3,10 +3,11 @@
 
 lasting.py serve PORT                             answers every line with it and who sent it
 lasting.py hold ADDRESS PORT DIRECTORY NUMBER     keeps NUMBER connections, every other one idle, and
-                                                  opens an idle one every 40 ms
+                                                  opens an idle one every 40 ms, until there are MOST
 lasting.py churn ADDRESS PORT                     short connections, 20 at a time, without end
 
-hold makes DIRECTORY/lasting.open when all are open and goes on until DIRECTORY/lasting.end is there;
+hold makes DIRECTORY/lasting.open when all are open, writes down what breaks in DIRECTORY/lasting.broken at
+once, and goes on until DIRECTORY/lasting.end is there;
 then it asks once more on each connection. It fails when one broke, unless that was opened less than
 MOMENT before a kill: DIRECTORY/kills has their times, from and to, in seconds since 1970.
 """
@@ -28,7 +29,7 @@ MOMENT = float(os.environ.get("MOMENT", "0.1"))
 # Shorter than until a SYN is sent again: what is open was opened by the one SYN, so that the time
 # between that and the answer holds the moment in which the gateway saw it.
 ATTEMPT = 0.9
-MOST = 3000
+MOST = int(os.environ.get("MOST", "3000"))
 EVERY = 0.04
 
 
@@ -68,7 +69,7 @@ class Lasting:
         self.number, self.active = number, active
         self.began, self.opened, self.broken, self.peer, self.asked = None, None, None, None, 0
 
-    async def run(self, address, port, ready, end):
+    async def run(self, address, port, ready, broke, end):
         try:
             # One that is not open yet may be lost in any way; it is tried again.
             while self.opened is None:
@@ -88,6 +89,7 @@ class Lasting:
             writer.close()
         except (OSError, asyncio.TimeoutError) as error:
             self.broken = repr(error)
+            broke(self)
 
     async def ask(self, reader, writer):
         self.asked += 1
@@ -106,16 +108,20 @@ async def hold(address, port, directory, number):
         if opened == number:
             open(directory + "/lasting.open", "w").close()
 
+    def broke(connection):
+        with open(directory + "/lasting.broken", "a") as file:
+            print(time.strftime("%T", time.gmtime()), connection.number, connection.peer, connection.broken, file=file)
+
     def end():
         return os.path.exists(directory + "/lasting.end")
 
     all_ = [Lasting(i, i % 2 == 0) for i in range(number)]
-    tasks = [asyncio.create_task(each.run(address, port, ready, end)) for each in all_]
+    tasks = [asyncio.create_task(each.run(address, port, ready, broke, end)) for each in all_]
     while not end():
         await asyncio.sleep(EVERY)
         if opened >= number and len(all_) < MOST:
             all_.append(Lasting(len(all_), False))
-            tasks.append(asyncio.create_task(all_[-1].run(address, port, ready, end)))
+            tasks.append(asyncio.create_task(all_[-1].run(address, port, ready, broke, end)))
     # The youngest may not be open yet.
     await asyncio.wait(tasks, timeout=PATIENCE + 10)
 
