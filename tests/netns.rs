@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 /// Scripts that run at the same time: most of their time they wait.
 const SEATS: usize = 2;
 
-/// Those that take all seats: they measure time, keep the processors busy or emulate one.
+/// Those that take all seats: they measure time, or keep the processors busy.
 const ALONE: &[&str] = &[
     "31-kill-often.sh",
     "33-upgrade.sh",
