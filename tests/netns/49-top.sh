@@ -131,12 +131,13 @@ tell keys '?'
 tell size 60 10
 check "too small a terminal says so" soon '^too small: 60x10, needs 80x24$'
 tell size 130 45
-check "a large one has room for more" soon '^2001:db8:6::aa +5 '
+check "a large one has room for more" soon '^TALKERS  tcp sessions, /64, [0-9]+ s ago {30,}NOT TRANSLATED'
 check "  and the keys on its last line" within 5 eval '[ "$(sed -n "45s/ .*//p" "$T/screen")" = q ]'
 tell size 80 24
 check "and back" soon '^TALKERS  tcp sessions'
 
 must "a second instance" gw "$BIN/jool_siit" instance add other --netfilter --pool6 2001:db8:64::/96
+check "it is seen" soon "^nat64 'default'  \(1 of 2\)"
 check "it is the next" after i "^siit 'other'  \(2 of 2\)"
 check "  without sessions" soon 'translates without sessions'
 check "the first one comes after it" after '\t' "^nat64 'default'  \(1 of 2\)"

@@ -41,7 +41,7 @@ pub(super) fn command() -> Clap {
         .after_help(
             "Needs a terminal of 80x24 at least; keys are on its last line. Users who are neither \
              root nor in the group 'tylo' see totals. With NO_COLOR in the environment there are \
-             no colours. \n\n\
+             no colours.\n\n\
              Exits with 0 when a key or Ctrl-C ended it, with 143 after SIGTERM and 129 when the \
              terminal hung up.",
         )
@@ -143,17 +143,16 @@ fn state(found: &ArgMatches) -> Result<State, RunError> {
 /// Text, for whom there is no terminal.
 fn print(mut state: State, pages: u32, out: &mut dyn Write) -> Result<(), RunError> {
     let start = Instant::now();
-    let mut sample = ask::sample(state.wanted(), start)?;
+    let sample = ask::sample(state.wanted(), start)?;
+    if sample.target.is_none() {
+        let message = "there is no such instance; see 'tylo health'".to_owned();
+        let code = libc::ESRCH as u8;
+        return Err(ClientError::Refused(Failure { code, message }).into());
+    }
+    state.hear(Ok(sample));
     for page in 0..pages {
-        if sample.target.is_none() {
-            let message = "there is no such instance; see 'tylo health'".to_owned();
-            let code = libc::ESRCH as u8;
-            return Err(ClientError::Refused(Failure { code, message }).into());
-        }
-        state.hear(Ok(sample));
         thread::sleep(state.interval);
-        sample = ask::sample(state.wanted(), start)?;
-        state.hear(Ok(sample.clone()));
+        state.hear(Ok(ask::sample(state.wanted(), start)?));
         state.now = start.elapsed();
         if let Some(question) = state.question().filter(|_| state.look_due() <= state.now) {
             state.saw(ask::look(question, start));

@@ -16,24 +16,19 @@ impl Numbers {
     /// sense is left out, and so are histograms.
     pub(super) fn read(&mut self, text: &str, target: &Target) {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let Some((name, labels, value)) = series(line) else {
+            let Some(series) = Series::read(line) else {
                 continue;
             };
-            let Some(metric) = Metric::ALL.iter().find(|metric| metric.name() == name) else {
+            let Some(metric) = Metric::ALL.iter().find(|m| m.name() == series.name) else {
                 continue;
             };
-            let is = |label: &str, wanted: &str| {
-                let mut of_it = labels.iter().filter(|(name, _)| *name == label);
-                of_it.all(|(_, value)| value == wanted)
-            };
-            if !is(INSTANCE, &target.name) || !is(FLAVOUR, target.flavour.name()) {
+            if !series.is(INSTANCE, &target.name) || !series.is(FLAVOUR, target.flavour.name()) {
                 continue;
             }
-            let own = labels
-                .into_iter()
-                .filter(|(name, _)| ![INSTANCE, FLAVOUR].contains(name));
+            let labels = series.labels.into_iter();
+            let own = labels.filter(|(name, _)| ![INSTANCE, FLAVOUR].contains(name));
             let own = own.map(|(_, value)| value).collect();
-            self.0.insert((*metric as usize, own), value);
+            self.0.insert((*metric as usize, own), series.value);
         }
     }
 
@@ -43,13 +38,10 @@ impl Numbers {
             let Some(counter) = Counter::ALL.iter().find(|counter| counter.name() == name) else {
                 continue;
             };
-            let direction = match counter {
-                Counter::Received6 => Some("6to4"),
-                Counter::Received4 => Some("4to6"),
-                _ => None,
-            };
+            let received = [(Counter::Received6, "6to4"), (Counter::Received4, "4to6")];
+            let direction = received.iter().find(|(known, _)| known == counter);
             let key = match (direction, reason(*counter, target.flavour)) {
-                (Some(direction), _) => key(Metric::Packets, &[direction, ANY, RECEIVED]),
+                (Some((_, direction)), _) => key(Metric::Packets, &[direction, ANY, RECEIVED]),
                 (None, Some(reason)) => key(Metric::Untranslated, &[&reason]),
                 (None, None) => continue,
             };
@@ -80,26 +72,44 @@ fn key(metric: Metric, labels: &[&str]) -> (usize, Vec<String>) {
     (metric as usize, labels.collect())
 }
 
-/// Name, labels and value: `name{label="value",...} 1`.
-fn series(line: &str) -> Option<(&str, Vec<(&str, String)>, f64)> {
-    let end = line.find(['{', ' '])?;
-    let (name, mut rest) = line.split_at(end);
-    let mut labels = Vec::new();
-    if let Some(mut inside) = rest.strip_prefix('{') {
-        loop {
-            inside = inside.strip_prefix(',').unwrap_or(inside);
-            if let Some(behind) = inside.strip_prefix('}') {
-                rest = behind;
-                break;
+/// A line of the text: `name{label="value",...} 1`.
+struct Series<'a> {
+    name: &'a str,
+    labels: Vec<(&'a str, String)>,
+    value: f64,
+}
+
+impl<'a> Series<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let end = line.find(['{', ' '])?;
+        let (name, mut rest) = line.split_at(end);
+        let mut labels = Vec::new();
+        if let Some(mut inside) = rest.strip_prefix('{') {
+            loop {
+                inside = inside.strip_prefix(',').unwrap_or(inside);
+                if let Some(behind) = inside.strip_prefix('}') {
+                    rest = behind;
+                    break;
+                }
+                let (label, behind) = inside.split_once("=\"")?;
+                let (value, behind) = quoted(behind)?;
+                labels.push((label, value));
+                inside = behind;
             }
-            let (label, behind) = inside.split_once("=\"")?;
-            let (value, behind) = quoted(behind)?;
-            labels.push((label, value));
-            inside = behind;
         }
+        let value: f64 = rest.trim().parse().ok()?;
+        value.is_finite().then_some(Self {
+            name,
+            labels,
+            value,
+        })
     }
-    let value: f64 = rest.trim().parse().ok()?;
-    value.is_finite().then_some((name, labels, value))
+
+    /// Whether it is of that, or does not say of which.
+    fn is(&self, label: &str, wanted: &str) -> bool {
+        let mut of_it = self.labels.iter().filter(|(name, _)| *name == label);
+        of_it.all(|(_, value)| value == wanted)
+    }
 }
 
 /// What is before the closing quotation mark, and what is behind it.

@@ -274,7 +274,7 @@ pub(super) fn queues(state: &State) -> Option<(String, Vec<String>)> {
     let queued = &instance.queued;
     let waiting = sample.numbers.all(Metric::QueuePackets);
     let waiting = waiting.map(|(_, packets)| packets).reduce(|a, b| a + b);
-    let lost = of_instance(state, |instance| instance.queued.lost());
+    let lost = of_instance(state, |instance| Some(instance.queued.lost()));
     rows.push(format!(
         "QUEUES   {} packets wait, lost {} ({}/s), overruns {}, malformed {}",
         maybe(waiting),
@@ -287,12 +287,12 @@ pub(super) fn queues(state: &State) -> Option<(String, Vec<String>)> {
 }
 
 /// The rate of something that is counted for the instance that is shown.
-fn of_instance(state: &State, count: impl Fn(&InstanceHealth) -> u64) -> Option<f64> {
+fn of_instance(state: &State, count: impl Fn(&InstanceHealth) -> Option<u64>) -> Option<f64> {
     state.rate_of(|sample| {
         let target = sample.target.as_ref();
         let mut all = sample.health.instances.iter();
         let found = all.find(|instance| target.is_some_and(|target| target.is(instance)));
-        found.map_or(0, &count)
+        found.and_then(&count)
     })
 }
 
@@ -314,7 +314,7 @@ pub(super) fn sync(state: &State) -> Option<(String, Vec<String>)> {
 
 fn of_cluster(state: &State, cluster: &ClusterHealth) -> [String; 2] {
     let rate = |count: fn(&ClusterHealth) -> u64| {
-        maybe(state.rate_of(|sample| sample.health.cluster.as_deref().map_or(0, count)))
+        maybe(state.rate_of(|sample| sample.health.cluster.as_deref().map(count)))
     };
     let mut first = format!(
         "SYNC     node {} {}, peers",
@@ -356,7 +356,7 @@ fn of_cluster(state: &State, cluster: &ClusterHealth) -> [String; 2] {
 fn of_joold(state: &State, sync: &SyncHealth) -> String {
     let rate = |count: fn(&SyncHealth) -> u64| {
         maybe(of_instance(state, |instance| {
-            instance.sync.as_ref().map_or(0, count)
+            instance.sync.as_ref().map(count)
         }))
     };
     format!(

@@ -167,7 +167,7 @@ fn second(state: &State, theme: Theme) -> Line<'static> {
     let Some((instance, place, number)) = state.instance() else {
         let text = match sample.health.instances.len() {
             0 => "there is no instance; add one with 'jool instance add'".to_owned(),
-            n => format!("there is no such instance; {n} others: key i"),
+            n => format!("there is no such instance; others: {n}, key i"),
         };
         return Line::styled(text, theme.alarm());
     };

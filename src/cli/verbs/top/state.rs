@@ -185,9 +185,9 @@ impl State {
     }
 
     /// The same for anything that is counted.
-    pub(super) fn rate_of(&self, count: impl Fn(&Sample) -> u64) -> Option<f64> {
+    pub(super) fn rate_of(&self, count: impl Fn(&Sample) -> Option<u64>) -> Option<f64> {
         let (before, now) = (self.before.as_ref()?, self.latest.as_ref()?);
-        self.per_second(count(before) as f64, count(now) as f64)
+        self.per_second(count(before)? as f64, count(now)? as f64)
     }
 
     fn per_second(&self, was: f64, is: f64) -> Option<f64> {

@@ -193,7 +193,14 @@ fn shows(state: &State, text: &str) -> bool {
 #[test]
 fn the_least_screen_has_all_parts() {
     let mut state = watched();
-    state.latest.as_mut().unwrap().health.cluster = Some(Box::new(cluster()));
+    for seconds in [103, 105] {
+        let mut sample = told(seconds);
+        sample.wall = 103_000;
+        let mut cluster = Box::new(cluster());
+        cluster.stats.gaps = (seconds - 102) * 3;
+        sample.health.cluster = Some(cluster);
+        state.hear(Ok(sample));
+    }
     let expected = include_str!("least.txt");
     let found = screen(&state, 80, 24);
     assert_eq!(
