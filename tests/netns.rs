@@ -91,6 +91,7 @@ scripts! {
     n40_left_to_kernel: "40-left-to-kernel.sh", 120;
     n41_who: "41-who.sh", 120;
     n45_firewall_reload: "45-firewall-reload.sh", 120;
+    n46_rule_changes: "46-rule-changes.sh", 120;
     n47_documents: "47-documents.sh", 240;
     n48_doctor: "48-doctor.sh", 240;
     n49_explain: "49-explain.sh", 120;

@@ -58,8 +58,8 @@ fn tables_outlive_their_keeper_and_get_a_new_one() {
     let present = |mode| gateway.enter(move || present(mode).unwrap());
     let keeper = gateway.enter(|| {
         let keeper = Keeper::open().unwrap();
-        keeper.install(Mode::Compat, &example()).unwrap();
-        keeper.install(Mode::Compat, &example()).unwrap();
+        keeper.install(Mode::Compat, None, &example()).unwrap();
+        keeper.install(Mode::Compat, None, &example()).unwrap();
         keeper
     });
     assert!(present(Mode::Compat) && !present(Mode::Native));
@@ -67,7 +67,7 @@ fn tables_outlive_their_keeper_and_get_a_new_one() {
     assert!(present(Mode::Compat), "as after a crash");
     gateway.enter(|| {
         let keeper = Keeper::open().unwrap();
-        keeper.install(Mode::Compat, &example()).unwrap();
+        keeper.install(Mode::Compat, None, &example()).unwrap();
         keeper.remove().unwrap();
         keeper.remove().unwrap();
     });
@@ -77,10 +77,60 @@ fn tables_outlive_their_keeper_and_get_a_new_one() {
     gateway.sh("nft add table ip tylo; nft add table ip6 tylo");
     gateway.enter(|| {
         let keeper = Keeper::open().unwrap();
-        keeper.install(Mode::Compat, &example()).unwrap();
+        keeper.install(Mode::Compat, None, &example()).unwrap();
         keeper.remove().unwrap();
     });
     assert_eq!(gateway.sh("nft list tables"), "");
+}
+
+/// Whatever rules were before: other rules in the same chains are those that new tables would have.
+#[test]
+fn chains_that_stay_get_the_same_rules_as_new_ones() {
+    if !privileged("chains_that_stay_get_the_same_rules_as_new_ones") {
+        return;
+    }
+    let without = Ruleset {
+        defragment: false,
+        ..example()
+    };
+    let both = Ruleset {
+        defragment: true,
+        ..stateless()
+    };
+    let all = [example(), without, stateless(), both];
+    let list = |gateway: &Netns| rules(gateway, "nft list ruleset");
+    for (before, after) in all.iter().flat_map(|b| all.iter().map(move |a| (b, a))) {
+        let (fresh, used) = (Netns::new(), Netns::new());
+        fresh.enter(|| install(Mode::Compat, after)).unwrap();
+        let handles = || {
+            let chains = used.sh("nft -a list chains");
+            let of = |line: &&str| line.contains("chain prerouting");
+            chains
+                .lines()
+                .filter(of)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let keeper = used.enter(|| {
+            let keeper = Keeper::open().unwrap();
+            keeper.install(Mode::Compat, None, before).unwrap();
+            keeper
+        });
+        let chains = handles();
+        used.enter(|| keeper.install(Mode::Compat, Some(before), after))
+            .unwrap();
+        let mut now = list(&used);
+        let mut wanted = list(&fresh);
+        now.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(now, wanted);
+        assert_eq!((handles(), chains.len()), (chains, 2));
+        // Somebody took the tables away meanwhile.
+        used.enter(|| keeper.remove()).unwrap();
+        used.enter(|| keeper.install(Mode::Compat, Some(before), after))
+            .unwrap();
+        assert_eq!(list(&used), list(&fresh));
+    }
 }
 
 #[test]
@@ -103,7 +153,7 @@ fn compat_rules_are_as_described() {
             "type filter hook prerouting priority -250; policy accept;",
             "iifname \"tylo0\" notrack accept comment \"translated\"",
             "ip daddr { 192.0.2.1, 198.51.100.0/24 } tcp dport 61001-65535 counter comment \"default\"",
-            "ip daddr { 192.0.2.1 } udp dport 1-65535 counter comment \"default\"",
+            "ip daddr 192.0.2.1 udp dport 1-65535 counter comment \"default\"",
             "meta l4proto icmp ip daddr { 192.0.2.1, 198.51.100.0/24 } counter comment \"default\"",
             "}",
             "chain output {",
@@ -168,7 +218,7 @@ fn native_rules_are_as_described() {
             "9000-9001 comment \"default\"",
         ),
         (
-            "ip daddr { 192.0.2.1 } udp dport 1-65535 counter queue ",
+            "ip daddr 192.0.2.1 udp dport 1-65535 counter queue ",
             "6400-6401 comment \"default\"",
         ),
     ] {
@@ -252,10 +302,7 @@ fn every_prefix_and_port_range_fits() {
         let list = gateway.sh("nft list table ip6 tylo");
         assert!(list.contains(shown), "{list}");
         let list = gateway.sh("nft list table ip tylo");
-        assert!(
-            list.contains("ip daddr { 0.0.0.0/0 } tcp dport 7"),
-            "{list}"
-        );
+        assert!(list.contains("ip daddr 0.0.0.0/0 tcp dport 7"), "{list}");
     }
 }
 
@@ -296,7 +343,7 @@ fn stateless_compat_rules_are_as_described() {
     let gateway = Netns::new();
     let keeper = gateway.enter(|| {
         let keeper = Keeper::open().unwrap();
-        keeper.install(Mode::Compat, &stateless()).unwrap();
+        keeper.install(Mode::Compat, None, &stateless()).unwrap();
         keeper
     });
     assert!(gateway.enter(|| present(Mode::Compat)).unwrap());
@@ -310,7 +357,7 @@ fn stateless_compat_rules_are_as_described() {
             "iifname \"tylo0\" accept comment \"translated\"",
             "ip daddr { 127.0.0.0/8, 192.0.2.1, 192.0.2.255, 224.0.0.0/4 } accept comment \"this host\"",
             "ip daddr { 198.51.100.0/24, 255.255.255.255 } counter comment \"default\"",
-            "ip daddr { 203.0.113.1 } counter comment \"second\"",
+            "ip daddr 203.0.113.1 counter comment \"second\"",
             "ip daddr != { 192.0.2.8/29, 203.0.113.128/25 } counter comment \"default\"",
             "counter comment \"third\"",
             "}",
@@ -336,7 +383,7 @@ fn stateless_compat_rules_are_as_described() {
             "type filter hook prerouting priority -420; policy accept;",
             "iifname \"tylo0\" accept comment \"translated\"",
             "ip6 daddr { 2001:db8:1::/120, 2001:db8:2::/63 } counter comment \"default\"",
-            "ip6 daddr { ff00::/8 } counter comment \"second\"",
+            "ip6 daddr ff00::/8 counter comment \"second\"",
             "ip6 daddr { 64:ff9b::1, 2001:db8:1::1 } accept comment \"this host\"",
             "ip6 daddr 64:ff9b::/96 counter comment \"default\"",
             "ip6 daddr 64:ff9b:1::/48 counter comment \"third\"",

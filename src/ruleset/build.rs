@@ -20,6 +20,8 @@ use crate::base::prefix::{Prefix4, Prefix6};
 
 const TABLE: &CStr = c"tylo";
 
+const DEFRAGMENT: &CStr = c"defragment";
+
 /// Behind defragmentation (-400) and "raw" (-300), where marks may be set; before connection
 /// tracking (-200).
 const PREROUTING: Priority = -250;
@@ -43,6 +45,21 @@ fn add_table(changes: &mut Changes, table: &Table, owned: bool, about: &str) {
         changes.add(&OwnedTable(table), about);
     } else {
         changes.add(table, about);
+    }
+}
+
+/// Deletes the chains of a table that `before` had and `rules` do not have.
+pub(super) fn prune(changes: &mut Changes, family: ProtoFamily, before: &Ruleset, rules: &Ruleset) {
+    let table = Table::new(TABLE, family);
+    let stateless = (!before.stateless.is_empty(), !rules.stateless.is_empty());
+    let defragment = (before.defragment, rules.defragment);
+    for (name, there) in [(stateless::CHAIN, stateless), (DEFRAGMENT, defragment)] {
+        if there == (true, false) {
+            let chain = Chain::new(name, &table);
+            let about = format!("chain {} of before", name.to_string_lossy());
+            changes.delete(&Rule::new(&chain), format!("the rules of {about}"));
+            changes.delete(&chain, about);
+        }
     }
 }
 
@@ -118,7 +135,7 @@ pub(super) fn table(
     if !rules.defragment {
         return Ok(());
     }
-    let chain = Chain::new(c"defragment", &table);
+    let chain = Chain::new(DEFRAGMENT, &table);
     let mut writer = Writer::new(changes, mode, &chain);
     let mut rule = writer.any();
     match with {
@@ -156,6 +173,9 @@ impl<'a> Writer<'a> {
             family_name(table.get_family())
         );
         changes.add(chain, place.clone());
+        if changes.refill {
+            changes.delete(&Rule::new(chain), format!("the rules of {place}"));
+        }
         Self {
             changes,
             table,
@@ -206,6 +226,12 @@ impl<'a> Writer<'a> {
         ranges: &[Range],
         inside: bool,
     ) {
+        // Not a set where none is needed: while rules are replaced, that of a new rule is empty for
+        // the moment that a few packets take.
+        if let ([range], true) = (ranges, inside) {
+            compare::<A>(rule, field, *range);
+            return;
+        }
         let set = range_set::<A>(self.changes.next_set(), self.table, ranges);
         self.changes.add(&set, format!("the address set of {what}"));
         for elements in set.elems_iter() {
@@ -348,6 +374,25 @@ pub(super) fn match_prefix6(rule: &mut Rule<'_>, prefix: Prefix6) {
     )));
     rule.add_expr(&Bitwise::new(&mask[..], &[0_u8; 16][..]));
     rule.add_expr(&Cmp::new(CmpOp::Eq, prefix.network()));
+}
+
+fn compare<A: Address>(rule: &mut Rule<'_>, field: NetworkHeaderField, (first, last): Range) {
+    let bytes = |number: u128| {
+        let all = number.to_be_bytes();
+        all[A::HIGHEST.leading_zeros() as usize / 8..].to_vec()
+    };
+    let spread = first ^ last;
+    rule.add_expr(&Payload::Network(field));
+    if first == last {
+        rule.add_expr(&Cmp::new(CmpOp::Eq, &bytes(first)[..]));
+    } else if spread & spread.wrapping_add(1) == 0 && first & spread == 0 {
+        let none = bytes(0);
+        rule.add_expr(&Bitwise::new(&bytes(A::HIGHEST ^ spread)[..], &none[..]));
+        rule.add_expr(&Cmp::new(CmpOp::Eq, &bytes(first)[..]));
+    } else {
+        rule.add_expr(&Cmp::new(CmpOp::Gte, &bytes(first)[..]));
+        rule.add_expr(&Cmp::new(CmpOp::Lte, &bytes(last)[..]));
+    }
 }
 
 fn queue(rule: &mut Rule<'_>, mode: Mode, (first, total): (u16, u16), bypass: bool) {

@@ -26,6 +26,8 @@ pub(super) struct Changes {
     batch: Batch,
     about: Vec<String>,
     sets: u32,
+    /// Chains may be there already, and get other rules.
+    pub(super) refill: bool,
 }
 
 impl Changes {
@@ -34,6 +36,7 @@ impl Changes {
             batch: Batch::new(),
             about: Vec::new(),
             sets: 0,
+            refill: false,
         }
     }
 

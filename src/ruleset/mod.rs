@@ -321,11 +321,28 @@ impl Keeper {
         self.0.try_clone().map(Self)
     }
 
-    /// Replaces whatever rules we had by these, at once: no packet sees a state in between.
+    /// Replaces whatever rules we had by these, at once.
+    ///
+    /// `before` are those that are known to be in force. Their chains stay where they are, so that
+    /// no packet sees a state in between, and those in queues wait on. Without, tables are
+    /// made anew: a packet on its way through the hook may find the old chain without rules and
+    /// pass the place of the new one too early.
     ///
     /// # Errors
     /// [`Error::Refused`] names the object the kernel did not take; the former rules stay then.
-    pub fn install(&self, mode: Mode, rules: &Ruleset) -> Result<(), Error> {
+    pub fn install(
+        &self,
+        mode: Mode,
+        before: Option<&Ruleset>,
+        rules: &Ruleset,
+    ) -> Result<(), Error> {
+        match before.map(|before| self.refill(mode, before, rules)) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the tables have to be made anew; single packets may miss the rules meanwhile");
+            }
+            None => {}
+        }
         match self.install_with(mode, rules, Defragmenter::Tproxy) {
             Err(error) if error.is_unsupported() => {
                 self.install_with(mode, rules, Defragmenter::Conntrack)?;
@@ -336,6 +353,30 @@ impl Keeper {
             }
             other => other,
         }
+    }
+
+    /// Gives the chains other rules. What a kernel cannot do or somebody has changed is told by
+    /// whoever makes the tables anew.
+    fn refill(&self, mode: Mode, before: &Ruleset, rules: &Ruleset) -> Result<(), Error> {
+        let mut result = Ok(());
+        for (with, owned) in [
+            (Defragmenter::Tproxy, true),
+            (Defragmenter::Tproxy, false),
+            (Defragmenter::Conntrack, true),
+            (Defragmenter::Conntrack, false),
+        ] {
+            let mut changes = Changes::new();
+            changes.refill = true;
+            for family in families(mode) {
+                build::table(&mut changes, mode, *family, rules, with, owned)?;
+                build::prune(&mut changes, *family, before, rules);
+            }
+            result = changes.commit(self.0.as_fd());
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
     }
 
     /// Removes our rules; fine if there are none.
@@ -405,7 +446,7 @@ pub fn fingerprint(mode: Mode, rules: &Ruleset) -> Result<u64, Error> {
 /// # Errors
 /// As there.
 pub fn install(mode: Mode, rules: &Ruleset) -> Result<(), Error> {
-    Keeper::open()?.install(mode, rules)
+    Keeper::open()?.install(mode, None, rules)
 }
 
 /// [`Keeper::remove`] for tables that nobody keeps.

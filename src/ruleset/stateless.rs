@@ -6,6 +6,7 @@
 //! through userspace. Sets of what is left alone are exact: a stateless instance does not know
 //! what else this host translates.
 
+use std::ffi::CStr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nftnl::expr::{Cmp, CmpOp, Icmpv6HeaderField, Meta, Payload, TransportHeaderField};
@@ -16,6 +17,8 @@ use super::commit::Changes;
 use super::ranges::{coarsened, merged, range4, range6, single6};
 use super::{Error, KERNEL_ERRORS, Mode, Ruleset};
 use crate::base::prefix::Prefix4;
+
+pub(super) const CHAIN: &CStr = c"stateless";
 
 /// Before defragmentation (-400).
 const PRIORITY: i32 = -420;
@@ -30,7 +33,7 @@ pub(super) fn prerouting(
     table: &Table,
     rules: &Ruleset,
 ) -> Result<(), Error> {
-    let chain = hook(c"stateless", table, Hook::PreRouting, PRIORITY);
+    let chain = hook(CHAIN, table, Hook::PreRouting, PRIORITY);
     let mut writer = Writer::new(changes, mode, &chain);
     let mut rule = writer.any();
     rule.add_expr(&Meta::IifName);

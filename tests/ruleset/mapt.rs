@@ -57,7 +57,7 @@ fn compat_rules_are_as_described() {
             "iifname \"tylo0\" notrack accept comment \"translated\"",
             "ip daddr { 192.0.2.0/24, 198.51.100.0/24 } meta l4proto tcp counter comment \"relay\"",
             "ip daddr { 192.0.2.0/24, 198.51.100.0/24 } counter comment \"relay\"",
-            "ip saddr { 192.0.2.8 } ip daddr != { 10.0.0.0/24, 127.0.0.0/8 } counter comment \"edge\"",
+            "ip saddr 192.0.2.8 ip daddr != { 10.0.0.0/24, 127.0.0.0/8 } counter comment \"edge\"",
             "ip daddr != { 10.0.0.0/24, 127.0.0.0/8 } counter comment \"napt\"",
             "}",
         ]

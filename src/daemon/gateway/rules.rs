@@ -42,6 +42,11 @@ impl Gateway {
         for stateless in &mut rules.stateless {
             stateless.deny4.extend(&routes.pool4);
         }
+        // Only they need to know, and addresses come and go.
+        if rules.stateless.is_empty() {
+            rules.local4.clear();
+            rules.local6.clear();
+        }
         dataplane::set_routes(&self.tun, &routes.pool6, &routes.pool4, routes.last_resort)
             .map_err(system)?;
         let mut installed = self.installed();
@@ -51,8 +56,10 @@ impl Gateway {
         }
         if installed.as_ref() != Some(&rules) {
             // Whether it was in force before a failure is not known for sure.
-            *installed = None;
-            self.rules.install(self.mode, &rules).map_err(system)?;
+            let before = installed.take();
+            self.rules
+                .install(self.mode, before.as_ref(), &rules)
+                .map_err(system)?;
             *installed = Some(rules);
         }
         Ok(())
