@@ -319,7 +319,10 @@ fn live(options: &Options, mut legacy: Legacy) -> anyhow::Result<End> {
         successors,
     );
     if let Ok(successor) = &result {
-        let managed = options.keep_rules && !options.ephemeral && handover::is_managed();
+        let managed = options.keep_rules
+            && !options.ephemeral
+            && handover::is_managed()
+            && gateway.dataplane.can_hand_over();
         if successor.is_some() || managed {
             let legacy = give_way(&gateway, kept)?;
             match successor {

@@ -118,6 +118,42 @@ fn parse_checked(datagram: &[u8]) -> Option<Datagram<'_>> {
     }))
 }
 
+/// Writes a packet as the kernel does; how long that is, 0 if there is no room.
+pub(super) fn compose(packet: &Queued<'_>, out: &mut [u8]) -> usize {
+    let room = out.len();
+    let mut rest = out;
+    let header = [packet.id.to_be_bytes(), [0, 0, packet.hook, 0]].concat();
+    let attributes = [
+        (libc::NFQA_PACKET_HDR, &header[..7]),
+        (libc::NFQA_MARK, &packet.mark.to_be_bytes()),
+        (libc::NFQA_IFINDEX_INDEV, &packet.device.to_be_bytes()),
+        (libc::NFQA_SKB_INFO, &packet.info.to_be_bytes()),
+        (libc::NFQA_PAYLOAD, packet.payload),
+    ];
+    let length = attributes.iter().fold(HEADERS, |sum, (_, value)| {
+        (sum + 4 + value.len()).next_multiple_of(4)
+    });
+    if length > room {
+        return 0;
+    }
+    let mut put = |bytes: &[u8]| {
+        if let Some((place, behind)) = std::mem::take(&mut rest).split_at_mut_checked(bytes.len()) {
+            place.copy_from_slice(bytes);
+            rest = behind;
+        }
+    };
+    put(&(length as u32).to_ne_bytes());
+    put(&PACKET.to_ne_bytes());
+    put(&[0; HEADERS - 6]);
+    for (kind, value) in attributes {
+        put(&(4 + value.len() as u16).to_ne_bytes());
+        put(&(kind as u16).to_ne_bytes());
+        put(value);
+        put(&[0; 3][..value.len().next_multiple_of(4) - value.len()]);
+    }
+    length
+}
+
 /// Takes the first attribute off: type, value, what is behind it. `Some(None)` at the end,
 /// `None` when it is malformed.
 #[allow(clippy::type_complexity)]
@@ -219,6 +255,24 @@ mod tests {
         let length = out.len() as u32;
         out[..4].copy_from_slice(&length.to_ne_bytes());
         out
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_composed_is_read(
+            (id, hook, mark, device, info) in any::<(u32, u8, u32, u32, u32)>(),
+            payload in proptest::collection::vec(any::<u8>(), 0..99),
+            room in 0_usize..300,
+        ) {
+            let packet = Queued { id, hook, mark, device, payload: &payload, info };
+            let mut out = vec![9; room];
+            let len = compose(&packet, &mut out);
+            if room >= 60 + 104 {
+                prop_assert_eq!(parse(&out[..len]), Datagram::Packet(packet));
+            } else if len == 0 {
+                prop_assert!(room < 68 + payload.len());
+            }
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod inherit;
 mod message;
 mod mtu;
 mod netlink;
+mod plain;
 mod processors;
 mod pulse;
 mod queue;
@@ -252,7 +253,7 @@ struct Slot {
     slot: usize,
     faults: Vec<Arc<Faults>>,
     /// The sockets of the queues, for a successor.
-    sockets: Vec<OwnedFd>,
+    sockets: Vec<Option<OwnedFd>>,
 }
 
 impl Dataplane {
@@ -382,16 +383,26 @@ impl Dataplane {
         drop(std::mem::take(&mut *lock(&self.inherited)));
     }
 
+    /// Whether [`Dataplane::hand_over`] is possible: the descriptors of all queues are known.
+    #[must_use]
+    pub fn can_hand_over(&self) -> bool {
+        let slots = lock(&self.slots);
+        slots
+            .iter()
+            .all(|slot| slot.sockets.iter().all(Option::is_some))
+    }
+
     /// Ends the workers and leaves everything else as it is: packets wait in the queues for whoever
     /// goes on with these descriptors.
     ///
     /// # Errors
-    /// A descriptor cannot be duplicated.
+    /// A descriptor cannot be duplicated, or [is not known](Self::can_hand_over).
     pub fn hand_over(&self) -> io::Result<Inherited> {
         let mut queues = Vec::new();
         for Slot { slot, sockets, .. } in &*lock(&self.slots) {
             let numbers = self.options.numbers(*slot).map_err(io::Error::other)?;
             for ((number, _), socket) in numbers.zip(sockets) {
+                let socket = socket.as_ref().ok_or(io::ErrorKind::Unsupported)?;
                 let socket = socket.try_clone()?;
                 queue::widen(&socket, number);
                 queues.push((number, socket));

@@ -24,6 +24,7 @@ use rustix::net::{AddressFamily, SendFlags, getsockname, send, sockopt};
 use socket2::{Domain, Socket, Type};
 
 use super::message::{self, Datagram, Queued, Verdicts, parse};
+use super::plain::Plain;
 use super::{BURST, Error, Verdict, patiently, sys};
 
 /// Room for the packets that wait in the socket, in bytes; the kernel doubles it. The default
@@ -68,12 +69,19 @@ pub(super) enum Kind {
     Tcp(u16),
 }
 
+/// How a queue is read.
+enum Way {
+    Socket(OwnedFd),
+    /// Its descriptor cannot be told from others.
+    Crate(Box<Plain>),
+}
+
 /// A queue socket, ready to be read.
 pub(super) struct Queue {
     pub(super) slot: usize,
     pub(super) number: u16,
     kind: Kind,
-    socket: OwnedFd,
+    way: Way,
     pub(super) faults: Arc<Faults>,
     verdicts: Verdicts,
     /// No batch verdict was given yet.
@@ -104,7 +112,7 @@ impl Queue {
             slot,
             number,
             kind,
-            socket,
+            way: Way::Socket(socket),
             faults: Arc::default(),
             verdicts: Verdicts::default(),
             fresh: false,
@@ -112,9 +120,27 @@ impl Queue {
         }
     }
 
-    /// Another descriptor of the socket, which keeps the queue as it is while nobody reads it.
-    pub(super) fn keep(&self) -> io::Result<OwnedFd> {
-        self.socket.try_clone()
+    /// Another descriptor of the socket, which keeps the queue as it is while nobody reads it; if
+    /// it is known.
+    pub(super) fn keep(&self) -> io::Result<Option<OwnedFd>> {
+        self.socket().map(OwnedFd::try_clone).transpose()
+    }
+
+    /// What says that there are packets, if it is known.
+    pub(super) fn socket(&self) -> Option<&OwnedFd> {
+        match &self.way {
+            Way::Socket(socket) => Some(socket),
+            Way::Crate(_) => None,
+        }
+    }
+
+    /// When to look for packets at the latest, in milliseconds from now: nothing says that there
+    /// are any.
+    pub(super) const fn impatience(&self) -> Option<u64> {
+        match &self.way {
+            Way::Socket(_) => None,
+            Way::Crate(plain) => Some(plain.impatience()),
+        }
     }
 
     fn try_open(slot: usize, number: u16, kind: Kind, length: u32) -> Result<Self, Error> {
@@ -145,14 +171,27 @@ impl Queue {
         queue
             .set_queue_max_len(number, length)
             .map_err(fail("set the length of"))?;
-        let socket = adopt(number)?;
-        // The duplicate keeps the queue bound when the crate closes its own descriptor.
-        drop(queue);
+        let way = match adopt(number) {
+            Ok(socket) => {
+                // The duplicate keeps the queue bound when the crate closes its own descriptor.
+                drop(queue);
+                Way::Socket(socket)
+            }
+            Err(error) => {
+                tracing::warn!(%error, queue = number, "cannot tell which descriptor belongs to the queue; going on with a system call for every packet, and without super-packets");
+                if whole {
+                    queue
+                        .set_recv_gso(number, false)
+                        .map_err(fail("set the GSO flag of"))?;
+                }
+                Way::Crate(Box::new(Plain::new(queue)))
+            }
+        };
         Ok(Self {
             slot,
             number,
             kind,
-            socket,
+            way,
             faults: Arc::default(),
             verdicts: Verdicts::default(),
             fresh: true,
@@ -171,12 +210,17 @@ impl Queue {
             Kind::Tcp(_) => TCP_BURST,
         };
         let room = buffer.get_mut(..most * STRIDE).unwrap_or_default();
-        match sys::receive_many(self.socket.as_fd(), room, STRIDE, lens) {
+        let received = match &mut self.way {
+            Way::Socket(socket) => sys::receive_many(socket.as_fd(), room, STRIDE, lens),
+            Way::Crate(plain) => plain.receive(room, lens),
+        };
+        match received {
             Ok(count) => {
                 if count < most
                     && let Some(usual) = self.long.take()
+                    && let Some(socket) = self.socket()
                 {
-                    set_length(self.socket.as_fd(), self.number, usual);
+                    set_length(socket.as_fd(), self.number, usual);
                 }
                 Ok(count)
             }
@@ -230,7 +274,12 @@ impl Queue {
         let mut drop_rest = self.fresh || !all;
         for (id, verdict) in decided {
             match verdict {
-                Verdict::Accept => self.verdicts.accept(self.number, id),
+                Verdict::Accept => {
+                    self.verdicts.accept(self.number, id);
+                    if let Way::Crate(plain) = &mut self.way {
+                        plain.accept(id);
+                    }
+                }
                 Verdict::Taken => drop_rest = true,
             }
         }
@@ -243,22 +292,23 @@ impl Queue {
 
     /// Hands the verdicts so far to the kernel.
     pub(super) fn give(&mut self) -> io::Result<()> {
+        let socket = match &mut self.way {
+            Way::Socket(socket) => socket,
+            Way::Crate(plain) => {
+                self.verdicts.clear();
+                return plain.give();
+            }
+        };
         if self.verdicts.bytes().is_empty() {
             return Ok(());
         }
-        let given = send(&self.socket, self.verdicts.bytes(), SendFlags::empty());
+        let given = send(socket, self.verdicts.bytes(), SendFlags::empty());
         self.verdicts.clear();
         match given {
             // The packets stay until the next batch drops them.
             Ok(_) | Err(Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-impl AsFd for Queue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 

@@ -113,11 +113,13 @@ impl Worker {
             if self.leads && now >= self.next_tick {
                 self.tick(now)?;
             }
-            let sleep = if self.leads {
+            let rest = if self.leads {
                 self.next_tick.since(now).min(TICK)
             } else {
                 TICK
             };
+            let looks = self.queues.iter().filter_map(Queue::impatience);
+            let sleep = looks.min().map_or(rest, |look| look.min(rest));
             let timeout = Timespec {
                 tv_sec: 0,
                 tv_nsec: sleep as i64 * 1_000_000,
@@ -148,6 +150,13 @@ impl Worker {
                     }
                 }
             }
+            for index in 0..self.queues.len() {
+                let queue = &self.queues[index];
+                if queue.socket().is_none() {
+                    let number = queue.number;
+                    self.read_queue(number)?;
+                }
+            }
         }
     }
 
@@ -160,8 +169,11 @@ impl Worker {
             match self.commands.try_recv() {
                 Ok(Command::Open(queue)) => {
                     let data = epoll::EventData::new_u64(u64::from(queue.number) + FIRST_QUEUE);
-                    epoll::add(&self.epoll, &queue, data, epoll::EventFlags::IN)
-                        .map_err(|error| Error::System("watch a queue".to_owned(), error.into()))?;
+                    if let Some(socket) = queue.socket() {
+                        epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN).map_err(
+                            |error| Error::System("watch a queue".to_owned(), error.into()),
+                        )?;
+                    }
                     self.queues.push(queue);
                 }
                 Ok(Command::Close(slot, done)) => {

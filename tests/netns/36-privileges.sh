@@ -47,19 +47,36 @@ chown -R 65534:65534 "$STATE"
 # The kernel shows its queues to the group root.
 user=(setpriv --reuid 65534 --regid 65534 --groups 0)
 rights=(--inh-caps "-all,+net_admin,+net_raw" --ambient-caps "-all,+net_admin,+net_raw")
-STARTS=$((STARTS + 1))
 mknod -m 666 "$WORK/tun" c 10 200
-# As udev makes it; elsewhere it may be for root alone.
-spawn gw unshare --mount bash -c 'mount --bind "$0" /dev/net/tun && exec "$@"' "$WORK/tun" \
-	"${user[@]}" "${rights[@]}" "$BIN/tylod" --state-dir "$STATE" 2>"$WORK/daemon.$STARTS.log" >&2
-DAEMON=$SPAWNED
-must "the daemon gets ready" within 15 daemon_ready
+as_user() {
+	STARTS=$((STARTS + 1))
+	# As udev makes it; elsewhere it may be for root alone.
+	spawn gw unshare --mount bash -c 'mount --bind "$0" /dev/net/tun && exec "$@"' "$WORK/tun" \
+		"${user[@]}" "${rights[@]}" "$BIN/tylod" --state-dir "$STATE" 2>"$WORK/daemon.$STARTS.log" >&2
+	DAEMON=$SPAWNED
+	must "the daemon gets ready" within 15 daemon_ready
+}
+as_user
 check "it is that user" all_threads "Uid: 65534	65534	65534	65534"
 check "CapEff" all_threads "CapEff: $least"
 check "packets pass" ping_ok client "$SERVER6"
 must "it is upgraded" tylo upgrade
 check "CapEff" all_threads "CapEff: $least"
 check "packets pass" ping_ok client "$SERVER6"
+must "the daemon stops" daemon_stop
+
+echo "--- where it cannot see which queues are its own"
+user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+as_user
+check "it says so" grep -q "a system call for every packet" "$WORK/daemon.$STARTS.log"
+check "packets pass" ping_ok client "$SERVER6"
+http_server server
+random_file data 3000000
+check "download" download_equals data
+check "upload" upload_equals data
+check "what is no session of ours is left to the kernel" ping_ok server 203.0.113.1
+check "it cannot be upgraded" not tylo upgrade
+check "and goes on" ping_ok client "$SERVER6"
 check "the configuration can be changed" jool instance remove
 must "the daemon stops" daemon_stop
 rm -rf "$STATE"

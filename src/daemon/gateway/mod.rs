@@ -98,6 +98,12 @@ impl Gateway {
                 "the daemon runs with --ephemeral: an upgrade would lose instances and sessions; restart it",
             ));
         }
+        if !self.dataplane.can_hand_over() {
+            return Err(failure(
+                libc::EINVAL,
+                "the daemon cannot tell which queues are its own, so a successor would not get them; restart it, best with group root",
+            ));
+        }
         let slots = self.traffic.slots().clone();
         for slot in slots {
             self.traffic.store.flush(slot.id).map_err(|error| {
