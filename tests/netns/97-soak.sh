@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # tools/soak, shortened to some rounds. What judges whether memory grows says so when it does.
 #
-# SOAK=900 is the long form.
+# SOAK=900 SEED=$RANDOM is the long form.
 here=$(dirname "$(readlink -f "$0")")
 set -euo pipefail
 work=$(mktemp -d)
@@ -21,5 +21,5 @@ judged level '20000 + n * 12345 % 3000'
 judged level 'n < 15 ? 14000 + 400 * n : 20000'
 judged level '20000 - 100 * n'
 
-"$here/../../tools/soak" --seconds "${SOAK:-25}" | tee "$work/output"
+"$here/../../tools/soak" --seconds "${SOAK:-25}" --seed "${SEED:-7073}" | tee "$work/output"
 grep -q '^--- [1-9][0-9]* rounds in .*, 0 failures$' "$work/output"
