@@ -23,9 +23,9 @@ fn fragments_come_raw_beside_a_defragmenter() {
     client.send_to(&[7; 3000], "203.0.113.1:7000").unwrap();
     six.send_to(&[7; 3000], "[2001:db8::1]:7000").unwrap();
     // The kernel complains about them afterwards.
-    let fragments = || lab.seen().into_iter().filter(|packet| !packet.from_host);
-    wait("the fragments", || fragments().count() == 6);
-    for packet in fragments() {
+    let forwarded = || lab.seen().into_iter().filter(|packet| !packet.from_host);
+    wait("the fragments", || forwarded().count() == 6);
+    for packet in forwarded() {
         let bytes = &packet.bytes;
         assert_eq!(packet.source, Source::Slot(STATELESS));
         assert!(bytes.len() <= 1500 && packet.ingress_mtu == 1500);
@@ -44,8 +44,8 @@ fn fragments_come_raw_beside_a_defragmenter() {
     client.send_to(&[7; 3000], "198.51.100.1:7000").unwrap();
     assert_eq!(receive(&server).0, [7; 3000]);
     six.send_to(&[7; 3000], "[64:ff9b::1]:7000").unwrap();
-    wait("the IPv6 packet", || lab.seen().len() == 2);
-    for packet in lab.seen() {
+    wait("the IPv6 packet", || forwarded().count() == 2);
+    for packet in forwarded() {
         assert_eq!(packet.source, Source::Slot(0));
         assert!(packet.reassembled);
     }
