@@ -118,9 +118,13 @@ fn parse_checked(datagram: &[u8]) -> Option<Datagram<'_>> {
     }))
 }
 
-/// Writes a packet as the kernel does; how long that is, 0 if there is no room.
+/// Writes a packet as the kernel does; how long that is, 0 if there is no room or the packet is
+/// longer than an attribute.
 pub(super) fn compose(packet: &Queued<'_>, out: &mut [u8]) -> usize {
     let room = out.len();
+    if packet.payload.len() > usize::from(u16::MAX - 4) {
+        return 0;
+    }
     let mut rest = out;
     let header = [packet.id.to_be_bytes(), [0, 0, packet.hook, 0]].concat();
     let attributes = [
@@ -273,6 +277,23 @@ mod tests {
                 prop_assert!(room < 68 + payload.len());
             }
         }
+    }
+
+    #[test]
+    fn the_longest_packet_is_composed_and_a_longer_one_is_not() {
+        let payload = vec![7; 65_532];
+        let of = |payload| Queued {
+            id: 1,
+            hook: 0,
+            mark: 0,
+            device: 0,
+            payload,
+            info: 0,
+        };
+        let mut out = vec![0; crate::dataplane::queue::STRIDE];
+        let len = compose(&of(&payload[1..]), &mut out);
+        assert_eq!(parse(&out[..len]), Datagram::Packet(of(&payload[1..])));
+        assert_eq!(compose(&of(&payload), &mut out), 0);
     }
 
     #[test]

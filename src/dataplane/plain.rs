@@ -3,7 +3,9 @@
 //! every verdict, and nothing that says when packets have come.
 //!
 //! This is what remains when the descriptor of a queue cannot be found, because the kernel does not
-//! show its list of queues: it shows it to user root and group root only.
+//! show its list of queues: it shows it to user root and group root only. Packets that came while
+//! the queue was set up, and that the crate threw away, keep their places in it, since the crate
+//! has no verdict on packets that it has not returned.
 
 use std::io;
 
@@ -19,6 +21,8 @@ pub(super) struct Plain {
     waiting: Vec<Message>,
     /// There may be more.
     full: bool,
+    /// What went wrong behind packets that were received first.
+    fault: Option<io::Error>,
 }
 
 impl Plain {
@@ -28,12 +32,17 @@ impl Plain {
             queue,
             waiting: Vec::with_capacity(BURST),
             full: false,
+            fault: None,
         }
     }
 
     /// Milliseconds until packets should be looked for.
     pub(super) const fn impatience(&self) -> u64 {
-        if self.full { 0 } else { LOOK }
+        if self.full || self.fault.is_some() {
+            0
+        } else {
+            LOOK
+        }
     }
 
     /// Receives what is there into pieces of [`STRIDE`] bytes, as the kernel would have put it.
@@ -44,11 +53,16 @@ impl Plain {
     ) -> io::Result<usize> {
         let mut count = 0;
         self.full = false;
+        if let Some(error) = self.fault.take() {
+            return Err(error);
+        }
         for (piece, len) in room.chunks_exact_mut(STRIDE).zip(lens) {
             let mut message = match self.queue.recv() {
                 Ok(message) => message,
-                // What was received comes first.
-                Err(_) if count > 0 => return Ok(count),
+                Err(error) if count > 0 => {
+                    self.fault = Some(error).filter(|e| e.kind() != io::ErrorKind::WouldBlock);
+                    return Ok(count);
+                }
                 Err(error) => return Err(error),
             };
             message.set_verdict(Verdict::Drop);

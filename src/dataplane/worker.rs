@@ -118,8 +118,9 @@ impl Worker {
             } else {
                 TICK
             };
-            let looks = self.queues.iter().filter_map(Queue::impatience);
-            let sleep = looks.min().map_or(rest, |look| look.min(rest));
+            // Usually none.
+            let look = self.queues.iter().filter_map(Queue::impatience).min();
+            let sleep = look.map_or(rest, |look| look.min(rest));
             let timeout = Timespec {
                 tv_sec: 0,
                 tv_nsec: sleep as i64 * 1_000_000,
@@ -150,10 +151,10 @@ impl Worker {
                     }
                 }
             }
-            for index in 0..self.queues.len() {
-                let queue = &self.queues[index];
-                if queue.socket().is_none() {
-                    let number = queue.number;
+            if look.is_some() {
+                let silent = |queue: &&Queue| queue.socket().is_none();
+                let silent = self.queues.iter().filter(silent);
+                for number in silent.map(|queue| queue.number).collect::<Vec<_>>() {
                     self.read_queue(number)?;
                 }
             }

@@ -101,7 +101,7 @@ impl Gateway {
         if !self.dataplane.can_hand_over() {
             return Err(failure(
                 libc::EINVAL,
-                "the daemon cannot tell which queues are its own, so a successor would not get them; restart it, best with group root",
+                "nothing changed: the daemon cannot hand over its queues, since the kernel shows their list to group root only; restart it instead, in that group if upgrades are to lose no packet",
             ));
         }
         let slots = self.traffic.slots().clone();
