@@ -20,9 +20,12 @@ configuration() {
 	jool pool4 display --csv --icmp
 }
 
-# Rules and routes, without what counts or expires.
+# Rules and routes, without what counts or expires. Chains are listed in the order in which they were
+# made, which means nothing: so each line is preceded by its table, its chain and its place there.
 in_force() {
-	gw nft list ruleset 2>/dev/null | sed 's/packets [0-9]* bytes [0-9]*//' || return
+	gw nft list ruleset 2>/dev/null | sed 's/packets [0-9]* bytes [0-9]*//' |
+		awk '/^table/ { table = $0; block = ""; place = 0 } /^\t[a-z]/ { block = $0; place = 0 }
+			/[^ \t}]/ { printf "%s %s %03d %s\n", table, block, place++, $0 }' | sort || return
 	gw ip route show table all proto 164 || return
 	gw ip -6 route show table all proto 164 || return
 	gw ip rule | grep 'proto 164' || return
