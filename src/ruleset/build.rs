@@ -324,31 +324,41 @@ impl<'a> Writer<'a> {
         }
         for ((protocol, min, max), prefixes) in groups {
             let what = format!("pool4 protocol {protocol} ports {min}-{max}");
-            let mut rule = self.rule(libc::NFPROTO_IPV4);
-            is(&mut rule, &Meta::L4Proto, protocol);
-            let ranges = merged(prefixes.iter().map(range4));
-            self.match_daddr::<Ipv4Addr>(&mut rule, &what, &ranges, true);
-            // The destination port is where UDP has it, too.
-            rule.add_expr(&Payload::Transport(TransportHeaderField::Tcp(
-                TcpHeaderField::Dport,
-            )));
-            rule.add_expr(&Cmp::new(CmpOp::Gte, &min.to_be_bytes()[..]));
-            rule.add_expr(&Cmp::new(CmpOp::Lte, &max.to_be_bytes()[..]));
             let queues = match divert.queues.tcp {
                 Some(tcp) if i32::from(protocol) == libc::IPPROTO_TCP => tcp,
                 _ => divert.queues.all,
             };
-            self.divert_to(rule, &divert.label, queues, &what);
+            for ranges in few_each(&merged(prefixes.iter().map(range4))) {
+                let mut rule = self.rule(libc::NFPROTO_IPV4);
+                is(&mut rule, &Meta::L4Proto, protocol);
+                self.match_daddr::<Ipv4Addr>(&mut rule, &what, ranges, true);
+                // The destination port is where UDP has it, too.
+                rule.add_expr(&Payload::Transport(TransportHeaderField::Tcp(
+                    TcpHeaderField::Dport,
+                )));
+                rule.add_expr(&Cmp::new(CmpOp::Gte, &min.to_be_bytes()[..]));
+                rule.add_expr(&Cmp::new(CmpOp::Lte, &max.to_be_bytes()[..]));
+                self.divert_to(rule, &divert.label, queues, &what);
+            }
         }
-        if !divert.pool4.is_empty() {
+        let ranges = merged(divert.pool4.iter().map(|entry| range4(&entry.prefix)));
+        for ranges in few_each(&ranges) {
             let mut rule = self.rule(libc::NFPROTO_IPV4);
             is(&mut rule, &Meta::L4Proto, libc::IPPROTO_ICMP as u8);
-            let ranges = merged(divert.pool4.iter().map(|entry| range4(&entry.prefix)));
-            self.match_daddr::<Ipv4Addr>(&mut rule, "pool4 ICMP", &ranges, true);
+            self.match_daddr::<Ipv4Addr>(&mut rule, "pool4 ICMP", ranges, true);
             self.divert_to(rule, &divert.label, divert.queues.all, "pool4 ICMP");
         }
     }
 }
+
+/// What one rule each matches: a few ranges one by one, so that none needs a set, see
+/// [`Writer::match_in`]; many all at once, since each rule costs every packet a comparison.
+fn few_each(ranges: &[Range]) -> impl Iterator<Item = &[Range]> {
+    let few = ranges.len() <= FEW;
+    ranges.chunks(if few { 1 } else { ranges.len() })
+}
+
+const FEW: usize = 8;
 
 /// A chain that sees every packet at a hook.
 pub(super) fn hook<'a>(name: &CStr, table: &'a Table, hook: Hook, priority: Priority) -> Chain<'a> {

@@ -4,6 +4,7 @@
 # nothing gets past them to the gateway.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
+TRAFFIC=$(dirname "$TYLO_BIN")/examples/traffic # hundreds of thousands of packets a second
 jool_siit() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
 passed() { gw nft list chain ip watch input | sed -n 's/.*counter packets \([0-9]*\).*/\1/p'; }
 change() { # TIMES: by pool4, by addresses that come and go
@@ -16,7 +17,10 @@ change() { # TIMES: by pool4, by addresses that come and go
 	done
 }
 
+must "there is a sender (cargo build --release --example traffic)" [ -x "$TRAFFIC" ]
 gateway_up own
+# Ranges of addresses that are not next to each other.
+must "more of pool4 is accepted" jool pool4 add --udp 192.0.2.64/29 61001-65535
 gw nft -f - <<-END
 	table ip watch {
 		chain input {
@@ -25,10 +29,9 @@ gw nft -f - <<-END
 		}
 	}
 END
-spawn server python3 "$HERE/udp.py" flood 7000
+must "a static mapping" jool bib add $POOL4#62000 $CLIENT6#7000 --udp
+spawn server "$TRAFFIC" udp-send $POOL4 62000 --size 8 --seconds 200 >"$WORK/flood"
 FLOOD=$SPAWNED
-must "the server waits" within 10 listens server 7000
-spawn client python3 "$HERE/udp.py" listen "$SERVER6" 7000
 flooded() { jool stats display | awk '$1 == "JSTAT_SUCCESS:" && $2 > 10000 { found = 1 } END { exit !found }'; }
 must "the client is flooded" within 10 flooded
 check "by no other way than the queues" equal "$(passed)" 0

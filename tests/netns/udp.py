@@ -7,8 +7,6 @@ udp.py error ADDRESS PORT SIZE [HOPS]   sends SIZE octets, prints the ICMP error
                                         TYPE CODE INFO OFFENDER
 udp.py many ADDRESS PORT NUMBER         sends from NUMBER transport addresses: 2001:db8:6::1:1 and on,
                                         25,000 ports each
-udp.py flood PORT                       answers the first datagram without end, as fast as it can
-udp.py listen ADDRESS PORT              sends one datagram, takes what comes until it is ended
 udp.py gap ADDRESS PORT                 asks an echo server a thousand times a second until SIGTERM comes,
                                         prints the longest time without an answer, in milliseconds
 """
@@ -20,25 +18,6 @@ import sys
 import time
 
 IPV6_RECVERR, IPV6_MTU_DISCOVER, IP_RECVERR, IP_MTU_DISCOVER, PMTUDISC_PROBE = 25, 23, 11, 10, 3
-
-
-def flood(port):
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("", port))
-    sock.connect(sock.recvfrom(100)[1])
-    while True:
-        try:
-            sock.send(b"flood")
-        except ConnectionRefusedError:
-            pass
-
-
-def listen(address, port):
-    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    sock.connect((address, port))
-    sock.send(b"begin")
-    while True:
-        sock.recv(100)
 
 
 def echo(port):
@@ -144,10 +123,6 @@ if what == "echo":
     echo(int(rest[0]))
 elif what == "many":
     many(rest[0], int(rest[1]), int(rest[2]))
-elif what == "flood":
-    flood(int(rest[0]))
-elif what == "listen":
-    listen(rest[0], int(rest[1]))
 elif what == "gap":
     gap(rest[0], int(rest[1]))
 elif what == "ask":
