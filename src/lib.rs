@@ -22,7 +22,8 @@
 //! same way: one header is translated for dozens of segments, and the kernel or a network card cuts
 //! them where they leave. How long they may be is the one thing that a queue does not tell. It is
 //! learnt from the SYNs of both ends and from routers' complaints, and kept with the session. A
-//! datagram would lose its borders like that, so all else comes singly.
+//! datagram would lose its borders like that, so all else comes singly; datagrams of one flow that
+//! came together go back together, since then we know their size.
 //!
 //! For stateless translation the rules sit before defragmentation, and what they divert is told by
 //! EAM table and pool6 alone: with a pool6 that is all of IPv4, except for the host's own addresses

@@ -98,6 +98,7 @@ scripts! {
     n49_top: "49-top.sh", 240;
     n50_traceroute_icmp: "50-traceroute-icmp.sh", 240;
     n51_super_packets: "51-super-packets.sh", 240;
+    n52_datagrams: "52-datagrams.sh", 120;
     n55_siit: "55-siit.sh", 240;
     n56_siit_mtu: "56-siit-mtu.sh", 300;
     n57_464xlat: "57-464xlat.sh", 300;

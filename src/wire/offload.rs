@@ -50,11 +50,12 @@ pub enum Segments {
     Of(u16),
 }
 
-/// A `virtio_net_hdr` for a TCP packet.
+/// A `virtio_net_hdr` for a TCP packet, or for several UDP datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Virtio {
     pub is_v6: bool,
-    /// Where the TCP header starts.
+    pub is_udp: bool,
+    /// Where the transport header starts.
     pub ip_len: usize,
     /// Where its data starts.
     pub head_len: usize,
@@ -67,10 +68,15 @@ pub struct Virtio {
 const NEEDS_CSUM: u8 = 1;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
+/// Of both families; known to Linux from 6.2 on.
+const GSO_UDP: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
 /// Where the checksum is in a TCP header.
 pub const TCP_CHECKSUM: usize = 16;
+
+/// Where the checksum is in a UDP header.
+pub const UDP_CHECKSUM: usize = 6;
 
 const CWR: u8 = 0x80;
 
@@ -79,13 +85,19 @@ impl Virtio {
     pub fn to_bytes(self) -> [u8; VIRTIO_LEN] {
         let kind = match (self.segment, self.is_v6) {
             (None, _) => 0,
+            (Some(_), _) if self.is_udp => GSO_UDP,
             (Some(_), false) => GSO_TCPV4 | self.ecn(),
             (Some(_), true) => GSO_TCPV6 | self.ecn(),
         };
         let [l0, l1] = (self.head_len as u16).to_ne_bytes();
         let [s0, s1] = self.segment.unwrap_or(0).to_ne_bytes();
         let [c0, c1] = (self.ip_len as u16).to_ne_bytes();
-        let [o0, o1] = (TCP_CHECKSUM as u16).to_ne_bytes();
+        let checksum = if self.is_udp {
+            UDP_CHECKSUM
+        } else {
+            TCP_CHECKSUM
+        };
+        let [o0, o1] = (checksum as u16).to_ne_bytes();
         [NEEDS_CSUM, kind, l0, l1, s0, s1, c0, c1, o0, o1]
     }
 
@@ -95,6 +107,7 @@ impl Virtio {
         let ip_len = tcp_offset(packet)?;
         Some(Self {
             is_v6: packet.first()? >> 4 == 6,
+            is_udp: false,
             ip_len,
             head_len: ip_len + tcp_len(packet.get(ip_len..)?),
             segment: None,

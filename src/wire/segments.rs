@@ -1,28 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-//! Runs of TCP segments that the kernel can carry as one packet.
+//! Runs of TCP segments, or of UDP datagrams of one flow, that the kernel can carry as one packet.
 //!
-//! A bulk transfer arrives as dozens of segments that differ in nothing but their place in the
-//! stream. Handed back one by one, each costs a system call and a way through the kernel; handed
-//! back as one super-packet that names the segment size, they cost about as much as a single
-//! one, and the kernel (or the network card) cuts them apart again where they leave, into exactly
-//! the segments that came. So only what can be restored to the bit is joined: equal headers but
-//! for length, identification, checksum and sequence number, equal sizes but for the last, no
-//! flags but ACK and PSH, and a checksum that is right, because the kernel will compute it anew.
+//! A bulk transfer arrives as dozens of packets that differ in little but their data. Handed back
+//! one by one, each costs a system call and a way through the kernel; handed back as one
+//! super-packet that names the size of its segments, they cost about as much as a single one, and
+//! the kernel (or the network card) cuts them apart again where they leave, into exactly the
+//! packets that came. So only what can be restored to the bit is joined: equal headers but for
+//! length, checksum and sequence number, equal sizes but for the last, no TCP flags but ACK and
+//! PSH, an IPv4 identification that goes up by one unless DF says that it does not matter
+//! (RFC 6864 section 4.1), and a checksum that is right, because the kernel will compute it anew.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::TCP;
 use super::checksum::Sum;
-use super::offload::Virtio;
+use super::offload::{TCP_CHECKSUM, UDP_CHECKSUM, Virtio};
 use super::write::{get4, get16, put16};
+use super::{TCP, UDP};
 
-/// A TCP segment with data that may be joined with others.
+/// A packet with data that may be joined with others.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
     bytes: &'a [u8],
     ip_len: usize,
     head_len: usize,
-    sequence: u32,
+    /// If it matters.
+    identification: Option<u16>,
+    /// Of TCP.
+    sequence: Option<u32>,
 }
 
 /// Segments that follow each other.
@@ -31,57 +35,74 @@ pub struct Run<'a> {
     first: Segment<'a>,
     count: usize,
     data: usize,
-    /// The sequence number that continues the run.
-    next: u32,
     /// Nothing may follow: the last one was shorter, or asked to be delivered.
     closed: bool,
     push: bool,
 }
 
-/// The header of a super-packet: IP and TCP, with the lengths of the whole and the checksum of
-/// the pseudo-header, which is what the kernel completes.
+/// The header of a super-packet: IP and transport, with the lengths of the whole and the checksum
+/// of the pseudo-header, which is what the kernel completes.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
     bytes: [u8; HEAD_MAX],
     len: usize,
-    /// Where the TCP header starts.
+    /// Where the transport header starts.
     pub ip_len: usize,
     /// Data in every segment but the last, in bytes.
     pub segment_size: u16,
     pub is_v6: bool,
+    pub is_udp: bool,
 }
 
 impl<'a> Segment<'a> {
     /// `None` for whatever has to travel alone. Looks at the whole packet: checksums count.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
-        let ip_len = match bytes.first()? {
+        let (ip_len, protocol, identification) = match bytes.first()? {
             0x45 => {
-                let fragment = get16(bytes, 6)? & !DONT_FRAGMENT;
-                let whole = usize::from(get16(bytes, 2)?) == bytes.len();
-                // Without DF the identification matters and would not be restored.
-                let fixed = get16(bytes, 6)? & DONT_FRAGMENT != 0;
-                (*bytes.get(9)? == TCP && fragment == 0 && whole && fixed).then_some(20)?
+                let fragment = get16(bytes, 6)?;
+                if fragment & !DONT_FRAGMENT != 0 || usize::from(get16(bytes, 2)?) != bytes.len() {
+                    return None;
+                }
+                let matters = (fragment == 0).then_some(get16(bytes, 4)?);
+                (20, *bytes.get(9)?, matters)
             }
             version if version >> 4 == 6 => {
-                let whole = usize::from(get16(bytes, 4)?) + 40 == bytes.len();
-                (*bytes.get(6)? == TCP && whole).then_some(40)?
+                if usize::from(get16(bytes, 4)?) + 40 != bytes.len() {
+                    return None;
+                }
+                (40, *bytes.get(6)?, None)
             }
             _ => return None,
         };
-        let tcp = bytes.get(ip_len..)?;
-        let tcp_len = usize::from(*tcp.get(12)? >> 4) * 4;
-        let flags = *tcp.get(13)?;
-        let head_len = ip_len + tcp_len;
-        if tcp_len < 20 || head_len >= bytes.len() || flags & !PSH != ACK {
-            return None;
-        }
+        let rest = bytes.get(ip_len..)?;
+        let (len, sequence) = match protocol {
+            TCP => {
+                let (len, flags) = (usize::from(*rest.get(12)? >> 4) * 4, *rest.get(13)?);
+                if len < 20 || flags & !PSH != ACK {
+                    return None;
+                }
+                (len, Some(u32::from_be_bytes(get4(rest, 4)?)))
+            }
+            UDP => {
+                // Where none was computed, none may appear.
+                if usize::from(get16(rest, 4)?) != rest.len() || get16(rest, UDP_CHECKSUM)? == 0 {
+                    return None;
+                }
+                (8, None)
+            }
+            _ => return None,
+        };
         let segment = Self {
             bytes,
             ip_len,
-            head_len,
-            sequence: u32::from_be_bytes(get4(bytes, ip_len + 4)?),
+            head_len: ip_len + len,
+            identification,
+            sequence,
         };
-        let sum = segment.pseudo(tcp.len())? + Sum::bytes(tcp);
+        if segment.head_len >= bytes.len() {
+            return None;
+        }
+        let sum = segment.pseudo(rest.len())? + Sum::bytes(rest);
         sum.is_valid().then_some(segment)
     }
 
@@ -89,22 +110,37 @@ impl<'a> Segment<'a> {
         &self.bytes[self.head_len..]
     }
 
+    /// Whether both are of one flow.
+    pub fn is_of_flow(&self, other: &Self) -> bool {
+        let flow = |segment: &Self| {
+            let addresses = if segment.ip_len == 20 { 12 } else { 8 };
+            let ports = segment.bytes.get(addresses..segment.ip_len + 4);
+            (segment.is_udp(), ports)
+        };
+        flow(self) == flow(other)
+    }
+
+    pub const fn is_udp(&self) -> bool {
+        self.sequence.is_none()
+    }
+
     fn pushes(&self) -> bool {
-        self.bytes[self.ip_len + 13] & PSH != 0
+        !self.is_udp() && self.bytes[self.ip_len + 13] & PSH != 0
     }
 
     fn pseudo(&self, len: usize) -> Option<Sum> {
         let bytes = self.bytes;
+        let protocol = if self.is_udp() { UDP } else { TCP };
         Some(if self.ip_len == 20 {
             let src = Ipv4Addr::from(get4(bytes, 12)?);
-            Sum::pseudo4(src, Ipv4Addr::from(get4(bytes, 16)?), TCP, len)
+            Sum::pseudo4(src, Ipv4Addr::from(get4(bytes, 16)?), protocol, len)
         } else {
             let addr = |at| {
                 Some(Ipv6Addr::from(
                     <[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?,
                 ))
             };
-            Sum::pseudo6(addr(8)?, addr(24)?, TCP, len)
+            Sum::pseudo6(addr(8)?, addr(24)?, protocol, len)
         })
     }
 
@@ -121,23 +157,22 @@ impl<'a> Segment<'a> {
         } else {
             same(0, 4) && same(6, 40)
         };
-        let tcp = self.ip_len;
-        // All but sequence number, PSH and checksum.
-        ip && same(tcp, tcp + 4)
-            && same(tcp + 8, tcp + 13)
-            && same(tcp + 14, tcp + 16)
-            && same(tcp + 18, self.head_len)
+        let ports = self.ip_len;
+        ip && same(ports, ports + 4)
+            && (self.is_udp()
+                // All but sequence number, PSH and checksum.
+                || same(ports + 8, ports + 13)
+                    && same(ports + 14, ports + 16)
+                    && same(ports + 18, self.head_len))
     }
 }
 
 impl<'a> Run<'a> {
     pub fn new(first: Segment<'a>) -> Self {
-        let data = first.data().len();
         Self {
             first,
             count: 1,
-            data,
-            next: first.sequence.wrapping_add(data as u32),
+            data: first.data().len(),
             closed: first.pushes(),
             push: first.pushes(),
         }
@@ -146,8 +181,15 @@ impl<'a> Run<'a> {
     /// Adds a segment; false if it does not continue the run.
     pub fn push(&mut self, segment: &Segment<'_>) -> bool {
         let (len, size) = (segment.data().len(), self.first.data().len());
+        let Segment {
+            identification,
+            sequence,
+            ..
+        } = self.first;
         if self.closed
-            || segment.sequence != self.next
+            || segment.sequence != sequence.map(|first| first.wrapping_add(self.data as u32))
+            || segment.identification
+                != identification.map(|first| first.wrapping_add(self.count as u16))
             || len > size
             || self.first.head_len + self.data + len > LONGEST
             || !self.first.like(segment)
@@ -156,10 +198,14 @@ impl<'a> Run<'a> {
         }
         self.count += 1;
         self.data += len;
-        self.next = self.next.wrapping_add(len as u32);
         self.push = segment.pushes();
         self.closed = self.push || len < size;
         true
+    }
+
+    /// The segment it starts with.
+    pub const fn first(&self) -> &Segment<'a> {
+        &self.first
     }
 
     /// How many segments there are.
@@ -175,6 +221,7 @@ impl<'a> Run<'a> {
             head_len,
             ..
         } = self.first;
+        let is_udp = self.first.is_udp();
         let mut bytes = [0; HEAD_MAX];
         let head = &mut bytes[..head_len];
         head.copy_from_slice(&first[..head_len]);
@@ -187,17 +234,24 @@ impl<'a> Run<'a> {
         } else {
             put16(head, 4, (whole - 40) as u16);
         }
-        if self.push {
-            head[ip_len + 13] |= PSH;
-        }
+        let checksum = if is_udp {
+            put16(head, ip_len + 4, (whole - ip_len) as u16);
+            UDP_CHECKSUM
+        } else {
+            if self.push {
+                head[ip_len + 13] |= PSH;
+            }
+            TCP_CHECKSUM
+        };
         let pseudo = self.first.pseudo(whole - ip_len).unwrap_or(Sum::ZERO);
-        put16(head, ip_len + 16, pseudo.fold());
+        put16(head, ip_len + checksum, pseudo.fold());
         Head {
             bytes,
             len: head_len,
             ip_len,
             segment_size: self.first.data().len() as u16,
             is_v6: ip_len == 40,
+            is_udp,
         }
     }
 }
@@ -211,6 +265,7 @@ impl Head {
     pub const fn virtio(&self) -> Virtio {
         Virtio {
             is_v6: self.is_v6,
+            is_udp: self.is_udp,
             ip_len: self.ip_len,
             head_len: self.len,
             segment: Some(self.segment_size),
@@ -234,7 +289,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::samples::{A4, A6, B4, B6, assert_intact, naive, tcp};
+    use crate::wire::samples::{A4, A6, B4, B6, assert_intact, naive, tcp, udp};
 
     /// A segment of a stream: both families, like the translator writes it.
     fn segment(v6: bool, sequence: u32, flags: u8, data: &[u8]) -> Vec<u8> {
@@ -243,38 +298,64 @@ mod tests {
         } else {
             tcp([80, 4000], flags, data).over4(A4, B4)
         };
-        let ip_len = if v6 { 40 } else { 20 };
-        if !v6 {
-            packet[6] = 0x40;
-            packet[4..6].copy_from_slice(&[0, 0]);
-            repair4(&mut packet);
-        }
+        let ip_len = ip_len(&packet);
         packet[ip_len + 4..ip_len + 8].copy_from_slice(&sequence.to_be_bytes());
-        repair_tcp(&mut packet, ip_len);
+        identify(&mut packet, DONT_FRAGMENT, 0);
+        repair(&mut packet);
         packet
     }
 
-    fn repair4(packet: &mut [u8]) {
-        packet[10..12].copy_from_slice(&[0, 0]);
-        let sum = !naive(&packet[..20]);
-        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    fn datagram(v6: bool, port: u16, data: &[u8]) -> Vec<u8> {
+        let datagram = udp([53, port], data);
+        let mut packet = if v6 {
+            datagram.over6(A6, B6)
+        } else {
+            datagram.over4(A4, B4)
+        };
+        identify(&mut packet, DONT_FRAGMENT, 0);
+        packet
     }
 
-    fn repair_tcp(packet: &mut [u8], ip_len: usize) {
-        packet[ip_len + 16..ip_len + 18].copy_from_slice(&[0, 0]);
-        let len = (packet.len() - ip_len) as u32;
+    fn ip_len(packet: &[u8]) -> usize {
+        if packet[0] >> 4 == 6 { 40 } else { 20 }
+    }
+
+    fn is_udp(packet: &[u8]) -> bool {
+        packet[if ip_len(packet) == 40 { 6 } else { 9 }] == UDP
+    }
+
+    fn identify(packet: &mut [u8], flags: u16, identification: u16) {
+        if ip_len(packet) == 20 {
+            put16(packet, 4, identification);
+            put16(packet, 6, flags);
+            packet[10..12].copy_from_slice(&[0, 0]);
+            let sum = !naive(&packet[..20]);
+            put16(packet, 10, sum);
+        }
+    }
+
+    /// Computes the checksum anew.
+    fn repair(packet: &mut [u8]) {
+        let (ip_len, udp) = (ip_len(packet), is_udp(packet));
+        let field = ip_len + if udp { 6 } else { 16 };
+        put16(packet, field, 0);
         let mut summed = packet[if ip_len == 20 { 12..20 } else { 8..40 }].to_vec();
-        summed.extend([0, TCP]);
-        summed.extend(len.to_be_bytes());
+        summed.extend([0, if udp { UDP } else { TCP }]);
+        summed.extend(((packet.len() - ip_len) as u16).to_be_bytes());
         summed.extend(&packet[ip_len..]);
-        let sum = !naive(&summed);
-        packet[ip_len + 16..ip_len + 18].copy_from_slice(&sum.to_be_bytes());
+        let sum = match !naive(&summed) {
+            0 if udp => 0xffff,
+            sum => sum,
+        };
+        put16(packet, field, sum);
     }
 
     /// What the kernel makes of a super-packet.
     fn cut(head: &Head, data: &[u8]) -> Vec<Vec<u8>> {
         let chunks: Vec<_> = data.chunks(head.segment_size.into()).collect();
-        let mut sequence = u32::from_be_bytes(get4(head.bytes(), head.ip_len + 4).unwrap());
+        let (ip_len, is_udp) = (head.ip_len, is_udp(head.bytes()));
+        assert_eq!((head.is_udp, head.is_v6), (is_udp, ip_len == 40));
+        let mut sequence = u32::from_be_bytes(get4(head.bytes(), ip_len + 4).unwrap());
         let mut cut = Vec::new();
         for (index, chunk) in chunks.iter().enumerate() {
             let mut packet = [head.bytes(), chunk].concat();
@@ -283,14 +364,19 @@ mod tests {
                 put16(&mut packet, 4, (len - 40) as u16);
             } else {
                 put16(&mut packet, 2, len as u16);
-                repair4(&mut packet);
+                let [flags, first] = [6, 4].map(|at| get16(head.bytes(), at).unwrap());
+                identify(&mut packet, flags, first.wrapping_add(index as u16));
             }
-            if index + 1 < chunks.len() {
-                packet[head.ip_len + 13] &= !PSH;
+            if is_udp {
+                put16(&mut packet, ip_len + 4, (len - ip_len) as u16);
+            } else {
+                if index + 1 < chunks.len() {
+                    packet[ip_len + 13] &= !PSH;
+                }
+                packet[ip_len + 4..ip_len + 8].copy_from_slice(&sequence.to_be_bytes());
+                sequence = sequence.wrapping_add(chunk.len() as u32);
             }
-            packet[head.ip_len + 4..head.ip_len + 8].copy_from_slice(&sequence.to_be_bytes());
-            sequence = sequence.wrapping_add(chunk.len() as u32);
-            repair_tcp(&mut packet, head.ip_len);
+            repair(&mut packet);
             cut.push(packet);
         }
         cut
@@ -300,12 +386,11 @@ mod tests {
         /// Whatever is joined is cut into what it was.
         #[test]
         fn joined_segments_come_apart_as_they_were(
-            v6 in any::<bool>(),
+            [v6, udp, push, fragmentable] in any::<[bool; 4]>(),
             start in any::<u32>(),
             size in 1usize..3000,
             count in 1usize..60,
             last in 0usize..3000,
-            push in any::<bool>(),
         ) {
             let mut packets = Vec::new();
             let mut sequence = start;
@@ -314,7 +399,14 @@ mod tests {
                 let data = vec![index as u8; if end { last % size } else { size }];
                 let flags = if end && push { ACK | PSH } else { ACK };
                 if !data.is_empty() {
-                    packets.push(segment(v6, sequence, flags, &data));
+                    let mut packet = if udp {
+                        datagram(v6, 4000, &data)
+                    } else {
+                        segment(v6, sequence, flags, &data)
+                    };
+                    let flags = if fragmentable { 0 } else { DONT_FRAGMENT };
+                    identify(&mut packet, flags, (start as u16).wrapping_add(index as u16));
+                    packets.push(packet);
                 }
                 sequence = sequence.wrapping_add(data.len() as u32);
             }
@@ -358,16 +450,39 @@ mod tests {
         let mut broken = good.clone();
         broken[45 - 4] ^= 1;
         cases.push(broken);
-        let mut fragmentable = good.clone();
-        fragmentable[6] = 0;
-        repair4(&mut fragmentable);
-        cases.push(fragmentable);
+        for fragment in [0x2000, 1, 0x8000] {
+            let mut part = good.clone();
+            identify(&mut part, fragment, 0);
+            cases.push(part);
+        }
         let mut longer = good;
         longer.push(0);
         cases.push(longer);
+
+        let good = datagram(false, 4000, b"data");
+        assert!(Segment::read(&good).is_some());
+        cases.push(datagram(true, 4000, b""));
+        for (at, value) in [
+            // Bytes behind the datagram; a broken checksum; none.
+            (24, [0, 11]),
+            (26, [1, 2]),
+            (26, [0, 0]),
+        ] {
+            let mut other = good.clone();
+            other[at..at + 2].copy_from_slice(&value);
+            if at == 24 {
+                repair(&mut other);
+            }
+            cases.push(other);
+        }
         for packet in cases {
             assert!(Segment::read(&packet).is_none(), "{packet:02x?}");
         }
+    }
+
+    fn joins(first: &[u8], second: &[u8]) -> bool {
+        let mut run = Run::new(Segment::read(first).unwrap());
+        run.push(&Segment::read(second).unwrap())
     }
 
     #[test]
@@ -375,24 +490,20 @@ mod tests {
         for v6 in [false, true] {
             let ip_len = if v6 { 40 } else { 20 };
             let one = segment(v6, u32::MAX, ACK, b"data");
-            let joins = |second: &[u8]| {
-                let mut run = Run::new(Segment::read(&one).unwrap());
-                run.push(&Segment::read(second).unwrap())
-            };
+            let joins = |second: &[u8]| joins(&one, second);
             let two = segment(v6, 3, ACK, b"more");
             assert!(joins(&two), "also across the end of the sequence numbers");
             assert!(joins(&segment(v6, 3, ACK, b"end")));
             assert!(!joins(&segment(v6, 3, ACK, b"longer")));
             assert!(!joins(&segment(v6, 4, ACK, b"more")));
             assert!(!joins(&segment(!v6, 3, ACK, b"more")));
+            assert!(!joins(&datagram(v6, 4000, b"more")));
             // Ports, acknowledgement, window, urgent pointer, then TTL and traffic class.
             for at in [ip_len, ip_len + 3, ip_len + 8, ip_len + 14, ip_len + 19, 1] {
                 let mut other = two.clone();
                 other[at] ^= 0x10;
-                if !v6 {
-                    repair4(&mut other);
-                }
-                repair_tcp(&mut other, ip_len);
+                identify(&mut other, DONT_FRAGMENT, 0);
+                repair(&mut other);
                 assert!(!joins(&other), "byte {at}");
             }
             let mut pushed = Run::new(Segment::read(&one).unwrap());
@@ -400,6 +511,55 @@ mod tests {
             assert!(pushed.push(&Segment::read(&last).unwrap()));
             let after = segment(v6, 7, ACK, b"more");
             assert!(!pushed.push(&Segment::read(&after).unwrap()));
+        }
+    }
+
+    #[test]
+    fn only_datagrams_of_a_flow_are_joined() {
+        for v6 in [false, true] {
+            let one = datagram(v6, 4000, b"data");
+            assert!(joins(&one, &datagram(v6, 4000, b"more")));
+            assert!(joins(&one, &datagram(v6, 4000, b"end")));
+            assert!(!joins(&one, &datagram(v6, 4000, b"longer")));
+            assert!(!joins(&one, &datagram(v6, 4001, b"more")));
+            assert!(!joins(&one, &datagram(!v6, 4000, b"more")));
+            let mut marked = datagram(v6, 4000, b"more");
+            marked[1] ^= 0x10;
+            identify(&mut marked, DONT_FRAGMENT, 0);
+            assert!(!joins(&one, &marked));
+            let flow = |other: &[u8]| {
+                let other = Segment::read(other).unwrap();
+                Segment::read(&one).unwrap().is_of_flow(&other)
+            };
+            // Also what cannot be joined may not overtake.
+            assert!(flow(&marked) && flow(&datagram(v6, 4000, b"longer")));
+            assert!(!flow(&datagram(v6, 4001, b"more")));
+            assert!(!flow(&datagram(!v6, 4000, b"more")));
+            assert!(!flow(&segment(v6, 1, ACK, b"more")));
+        }
+    }
+
+    #[test]
+    fn identifications_count_where_packets_may_be_fragmented() {
+        for packet in [segment(false, 1, ACK, b"data"), datagram(false, 9, b"data")] {
+            let follows = |flags: [u16; 2], identifications: [u16; 2]| {
+                let mut next = packet.clone();
+                if !is_udp(&next) {
+                    next[27] += 4;
+                    repair(&mut next);
+                }
+                let mut first = packet.clone();
+                identify(&mut first, flags[0], identifications[0]);
+                identify(&mut next, flags[1], identifications[1]);
+                joins(&first, &next)
+            };
+            assert!(follows([0, 0], [7, 8]));
+            assert!(follows([0, 0], [0xffff, 0]));
+            assert!(!follows([0, 0], [7, 7]));
+            assert!(!follows([0, 0], [7, 9]));
+            assert!(follows([DONT_FRAGMENT; 2], [7, 9]));
+            assert!(!follows([0, DONT_FRAGMENT], [7, 8]));
+            assert!(!follows([DONT_FRAGMENT, 0], [7, 8]));
         }
     }
 }

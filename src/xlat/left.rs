@@ -88,6 +88,7 @@ impl Left {
     pub(super) fn virtio(&self, is_v6: bool, ip_len: usize) -> Virtio {
         Virtio {
             is_v6,
+            is_udp: false,
             ip_len,
             head_len: ip_len + self.tcp_len,
             segment: (self.data > self.segment).then_some(self.segment as u16),

@@ -24,6 +24,11 @@ run() { # own|foreign
 	check "in super-packets" between "$(queued super_packets)" 50 100000
 	check "4000 octets over UDP, in fragments both ways" \
 		client $PYTHON "$HERE/udp.py" ask $SERVER6 7000 4000
+	# This kernel takes no super-packets of UDP.
+	spawn server $PYTHON "$HERE/trains.py" serve 9700
+	must "there is a server of trains" within 20 listens server 9700
+	check "trains of datagrams come and are answered" client $PYTHON "$HERE/trains.py" ask $SERVER6 9700 64 10
+	check "one by one, as the log says" grep -q 'no super-packets of UDP' "$WORK/daemon.1.log"
 
 	watch resets server s0 'tcp[tcpflags] & tcp-rst != 0'
 	# More than all buffers on the way hold, or the server would be done when the daemon is killed.
