@@ -24,7 +24,6 @@ const ALONE: &[&str] = &[
     "33-upgrade.sh",
     "34-service-restart.sh",
     "34-upgrade-trouble.sh",
-    "37-watchdog.sh",
     "51-super-packets.sh",
     "74-bad-network.sh",
     "74-strangers.sh",
