@@ -186,7 +186,7 @@ impl<T: Tables> Way<'_, T> {
     fn four(&mut self, env: &Env<'_>, bytes: &[u8], out: &mut Output) -> Result<(), Refusal> {
         match Role::of(env.settings) {
             Role::Ce(own) => self.ce_four(env, &own, bytes, out),
-            Role::Br => self.br_four(env, bytes, out),
+            Role::Br => self.br_four(env, true, bytes, out),
             Role::Nobody => Err(Refusal::accept(Counter::MaptAddr4)),
         }
     }

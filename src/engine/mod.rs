@@ -94,7 +94,9 @@ struct Env<'a> {
 }
 
 impl<'a> Env<'a> {
-    const fn rules(&self, amend_udp_checksum_zero: bool) -> Rules<'a> {
+    /// `only` says that this is the packet that came, and that what it becomes is not translated
+    /// again: so its data may be taken from where it is.
+    fn rules(&self, amend_udp_checksum_zero: bool, only: bool) -> Rules<'a> {
         Rules {
             override_tos: if self.settings.override_tos {
                 Some(self.settings.tos)
@@ -111,7 +113,7 @@ impl<'a> Env<'a> {
             reassembled: self.meta.reassembled,
             identification: self.identification,
             offload: Offload {
-                place: None,
+                place: self.meta.offload.place.filter(|_| only),
                 ..self.meta.offload
             },
             segment: 0,
@@ -119,11 +121,9 @@ impl<'a> Env<'a> {
     }
 
     /// The same for a packet of a flow; `segment` says what segments it may have, and is asked only
-    /// if that matters. `only` says that this is the packet that came, and that what it becomes is
-    /// not translated again: so its data may be taken from where it is.
+    /// if that matters.
     fn rules_of(&self, only: bool, segment: impl FnOnce() -> u16) -> Rules<'a> {
-        let mut rules = self.rules(nat64::AMEND);
-        rules.offload.place = self.meta.offload.place.filter(|_| only);
+        let mut rules = self.rules(nat64::AMEND, only);
         if rules.offload.segments == Segments::Some {
             rules.segment = segment();
         }

@@ -89,7 +89,8 @@ impl Stateless {
         };
         // What is wrong with the packet itself comes to light only here: by now it is ours.
         let first = out.len();
-        self.flows.six_to_four(&packet, &plan, rules(env), out)?;
+        self.flows
+            .six_to_four(&packet, &plan, rules(env, !hairpin), out)?;
         if hairpin {
             return self.hairpin(env, first, out);
         }
@@ -107,12 +108,14 @@ impl Stateless {
             HairpinMode::Simple => Pass::Hairpin,
             HairpinMode::Off | HairpinMode::Intrinsic => Pass::Plain,
         };
-        self.four_by(pass, env, bytes, out)
+        self.four_by(pass, true, env, bytes, out)
     }
 
+    /// `only` says that this is the packet that came.
     fn four_by(
         &self,
         pass: Pass,
+        only: bool,
         env: &Env<'_>,
         bytes: &[u8],
         out: &mut Output,
@@ -140,7 +143,8 @@ impl Stateless {
             outer: rewrite(src, dst),
             inner,
         };
-        self.flows.four_to_six(&packet, &plan, rules(env), out)?;
+        self.flows
+            .four_to_six(&packet, &plan, rules(env, only), out)?;
         self.sent.note6(src, dst);
         Ok(())
     }
@@ -171,7 +175,7 @@ impl Stateless {
     //= rfc7757#section-4.2.2
     fn hairpin(&self, env: &Env<'_>, first: usize, out: &mut Output) -> Result<(), Refusal> {
         let packet = out.take_back(first);
-        let result = self.four_by(Pass::Hairpin, env, &packet, out);
+        let result = self.four_by(Pass::Hairpin, false, env, &packet, out);
         out.give_back(packet);
         // The packet in hand is not the one that came: neither kernel nor sender would know it.
         result.map_err(|refusal| Refusal::drop(refusal.reason))
@@ -261,8 +265,8 @@ impl Stateless {
 }
 
 //= rfc7915#section-4.5
-const fn rules<'a>(env: &Env<'a>) -> Rules<'a> {
-    env.rules(env.settings.amend_udp_checksum_zero)
+fn rules<'a>(env: &Env<'a>, only: bool) -> Rules<'a> {
+    env.rules(env.settings.amend_udp_checksum_zero, only)
 }
 
 const fn rewrite<A>(src: A, dst: A) -> Rewrite<A> {

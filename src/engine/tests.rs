@@ -11,6 +11,7 @@ use crate::wire::samples::{A6, B4, B6, C6, addr4, addr6, assert_intact, icmp, ra
 
 mod asks;
 mod nat;
+pub(super) mod places;
 mod segments;
 
 const SYN: u8 = 0x02;

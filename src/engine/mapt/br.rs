@@ -50,20 +50,22 @@ impl<T> Way<'_, T> {
         let first = out.len();
         let plan = Plan4 { outer, inner };
         self.flows
-            .six_to_four(&packet, &plan, env.rules(AMEND), out)?;
+            .six_to_four(&packet, &plan, env.rules(AMEND, !returns), out)?;
         if !returns {
             return Ok(());
         }
         // From customer to customer.
         let packet = out.take_back(first);
-        let result = self.br_four(env, &packet, out);
+        let result = self.br_four(env, false, &packet, out);
         out.give_back(packet);
         second(result)
     }
 
+    /// `only` says that this is the packet that came.
     pub(super) fn br_four(
         &self,
         env: &Env<'_>,
+        only: bool,
         bytes: &[u8],
         out: &mut Output,
     ) -> Result<(), Refusal> {
@@ -96,6 +98,6 @@ impl<T> Way<'_, T> {
         let outer = rewrite(src, dst);
         let plan = Plan6 { outer, inner };
         self.flows
-            .four_to_six(&packet, &plan, env.rules(AMEND), out)
+            .four_to_six(&packet, &plan, env.rules(AMEND, only), out)
     }
 }

@@ -60,7 +60,7 @@ impl<T: Tables> Way<'_, T> {
             }
         };
         let first = out.len();
-        let mut rules = env.rules(AMEND);
+        let mut rules = env.rules(AMEND, !hairpin);
         if hairpin {
             // No link of IPv6 is on its way.
             rules.lowest_ipv6_mtu = u32::MAX;
@@ -209,7 +209,7 @@ impl<T: Tables> Way<'_, T> {
                 }
             }
         };
-        let mut rules = env.rules(AMEND);
+        let mut rules = env.rules(AMEND, !passing.hairpin);
         rules.reassembled |= passing.may_fragment;
         self.flows.six_to_four(&packet, &plan, rules, out)
     }

@@ -2,6 +2,7 @@
 //! From customer to customer, by whoever sees both.
 
 use super::*;
+use crate::engine::tests::places::{bulk, stays};
 
 const ONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 59);
@@ -78,4 +79,26 @@ fn what_turns_round_at_a_customer_edge_stays_whole() {
     let sent = udp([1, 2], &load[..1400]).over4(a, b);
     let whole = with_flags4(sent, 0x4000);
     assert_eq!(ce.translate(&whole)[6], 0x40);
+}
+
+/// Only what is translated once can have its data left where it is.
+#[test]
+fn data_stays_in_place_unless_a_packet_turns_round() {
+    let whole = |packet| with_flags4(packet, 0x4000);
+    let mut ce = Rig::ce(DMR, CE_11B, TUTORIAL, &[]);
+    let mut br = Rig::br(DMR, &[TUTORIAL]);
+    let stays = |rig: &mut Rig, packet: &[u8]| stays(&mut rig.instance, &Gateway, packet);
+    let up = bulk([55296, 80]).over4(ONE, SERVER);
+    assert!(stays(&mut ce, &whole(up.clone())));
+    assert!(stays(&mut br, &ce.translate(&whole(up))));
+    let down = bulk([80, 55296]).over4(SERVER, ONE);
+    assert!(stays(&mut br, &whole(down.clone())));
+    assert!(stays(&mut ce, &br.translate(&whole(down))));
+    let across = ce.translate(&whole(bulk([55296, 40960]).over4(ONE, OTHER)));
+    assert!(!stays(&mut br, &across));
+
+    let rule = "2001:db8:4464:1::/64 192.0.2.0/28 1";
+    let mut ce = Rig::ce(DMR, "2001:db8:4464:1:8000::/65", rule, &[rule]);
+    let own = bulk([1, 2]).over4(v4("192.0.2.9"), v4("192.0.2.10"));
+    assert!(!stays(&mut ce, &whole(own)));
 }

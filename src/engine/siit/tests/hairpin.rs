@@ -2,6 +2,7 @@
 //! Two IPv6 hosts, both in the EAM table, that know each other by IPv4 addresses only.
 
 use super::*;
+use crate::engine::tests::places::{bulk, stays};
 use crate::model::HairpinMode;
 
 impl Rig {
@@ -143,4 +144,22 @@ fn without_hairpins_the_table_always_wins() {
     let about = udp([1, 2], b"").over6(rig.pool(A4), C6);
     let error = rig.translate(&icmp(1, 0, [0; 4], &about).over6(C6, rig.pool(A4)));
     assert_eq!((ends4(&error), ends4(&error[28..])), ((C4, A4), (A4, C4)));
+}
+
+/// Only what is translated once can have its data left where it is.
+#[test]
+fn data_stays_in_place_unless_a_packet_turns_round() {
+    for (mode, stay) in [
+        (HairpinMode::Off, true),
+        (HairpinMode::Simple, true),
+        (HairpinMode::Intrinsic, false),
+    ] {
+        let mut rig = Rig::new().hairpin(mode);
+        let mut stays = |packet: &[u8]| stays(&mut rig.instance, &rig.host, packet);
+        let pool = |addr| Rig::new().pool(addr);
+        assert!(stays(&bulk([1, 2]).over6(A6, pool(B4))));
+        let from4 = bulk([2, 1]).over4(B4, A4);
+        assert!(stays(&with_flags4(from4, 0x4000)));
+        assert_eq!(stays(&bulk([1, 2]).over6(A6, pool(C4))), stay, "{mode:?}");
+    }
 }
