@@ -69,6 +69,9 @@ struct UdpSend {
     /// How many flows, which take the sources in turn
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     flows: u16,
+    /// How many datagrams of a flow follow each other, sent with one system call
+    #[arg(long, default_value_t = TRAIN as u16, value_parser = clap::value_parser!(u16).range(1..=TRAIN as i64))]
+    train: u16,
     /// Datagrams a second; as fast as it can without
     #[arg(long)]
     rate: Option<NonZeroU64>,
@@ -211,14 +214,15 @@ impl UdpSend {
                 connected(source, self.to.address())
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let datagrams = self.extent.datagrams(TRAIN);
+        let train = self.train.into();
+        let datagrams = self.extent.datagrams(train);
         let mut pace = self.rate.map(Pace::new);
         let (start, mut sent, mut failed) = (Instant::now(), 0, 0_u64);
         for socket in sockets.iter().cycle() {
             if start.elapsed() >= self.extent.seconds {
                 break;
             }
-            let due = pace.as_mut().map_or(TRAIN, |pace| pace.wait(TRAIN));
+            let due = pace.as_mut().map_or(train, |pace| pace.wait(train));
             match send_many(socket.as_fd(), &datagrams[..due]) {
                 Ok(number) => sent += number as u64,
                 Err(error) if passing(&error) => failed += 1,

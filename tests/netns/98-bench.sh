@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 "$here/../../tools/bench" --quick --only route4,tayga,tylo,tylo-many --json "$work/json" >"$work/tables"
 cat "$work/tables"
 jq -e '
-	["tcp-up-1", "tcp-down-1", "tcp-up-8", "tcp-down-8", "udp-64", "connections", "latency"] as $cases
+	["tcp-up-1", "tcp-down-1", "tcp-up-8", "tcp-down-8", "udp-64", "udp-mixed", "connections", "latency"] as $cases
 	| .variants == ["route4", "tayga", "tylo", "tylo-many"]
 	and ([.cases[$cases[]] | .route4, .tayga, .tylo] | all(.packets.min > 0))
 	and ([.cases["tcp-up-1", "tcp-down-1", "udp-64"]["tylo-many"].packets.min] | all(. > 0))
