@@ -135,6 +135,8 @@ impl Reinjector {
             match tun.write_pieces(&pieces[..count + 2]) {
                 Ok(()) => return Ok(()),
                 Err(error) if is_gone(&error) => return Err(error),
+                // It is down, or there is no room for so much: both pass.
+                Err(error) if error.raw_os_error() != Some(libc::EINVAL) => {}
                 Err(error) if head.is_udp => {
                     self.udp_singly = true;
                     tracing::info!(%error, "the TUN device takes no super-packets of UDP; going on without");

@@ -41,6 +41,16 @@ for size in 24 64 1200 1252 1352; do
 done
 check "nothing was left out" equal "$(queued queue_full) $(queued socket_full) $(queued overruns)" "0 0 0"
 
+echo "--- the device was down for a while"
+gw ip link set tylo0 down
+check "nothing passes" not trains 64 1
+gw ip link set tylo0 up
+must "then it does again" within 10 trains 64 1
+watch four server s0 "udp and dst port $PORT" -Q in
+check "trains come and are answered" trains 64 20
+check "some are together, as before" within 5 longer_than four 64
+watch_end four
+
 echo "--- devices that have them cut before"
 gw ethtool -K g4 tx-udp-segmentation off tx off >/dev/null
 gw ethtool -K g6 tx-udp-segmentation off tx off >/dev/null
