@@ -152,9 +152,11 @@ fn compat_rules_are_as_described() {
             "chain prerouting {",
             "type filter hook prerouting priority -250; policy accept;",
             "iifname \"tylo0\" notrack accept comment \"translated\"",
-            "ip daddr { 192.0.2.1, 198.51.100.0/24 } tcp dport 61001-65535 counter comment \"default\"",
+            "ip daddr 192.0.2.1 tcp dport 61001-65535 counter comment \"default\"",
+            "ip daddr 198.51.100.0/24 tcp dport 61001-65535 counter comment \"default\"",
             "ip daddr 192.0.2.1 udp dport 1-65535 counter comment \"default\"",
-            "meta l4proto icmp ip daddr { 192.0.2.1, 198.51.100.0/24 } counter comment \"default\"",
+            "meta l4proto icmp ip daddr 192.0.2.1 counter comment \"default\"",
+            "meta l4proto icmp ip daddr 198.51.100.0/24 counter comment \"default\"",
             "}",
             "chain output {",
             "type filter hook output priority raw; policy accept;",
@@ -173,7 +175,7 @@ fn compat_rules_are_as_described() {
             "ip6 daddr 64:ff9b::/96 counter comment \"default\"",
         ]
     );
-    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (3, 2));
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (5, 2));
 }
 
 #[test]
@@ -214,7 +216,11 @@ fn native_rules_are_as_described() {
             "9000-9001 comment \"default\"",
         ),
         (
-            "ip daddr { 192.0.2.1, 198.51.100.0/24 } tcp dport 61001-65535 counter queue ",
+            "ip daddr 192.0.2.1 tcp dport 61001-65535 counter queue ",
+            "9000-9001 comment \"default\"",
+        ),
+        (
+            "ip daddr 198.51.100.0/24 tcp dport 61001-65535 counter queue ",
             "9000-9001 comment \"default\"",
         ),
         (
@@ -265,7 +271,7 @@ fn only_our_tables_are_replaced_and_removed() {
     ruleset.tun = "a name too long for a device".to_owned();
     let error = gateway.enter(|| install(Mode::Compat, &ruleset));
     assert!(matches!(error, Err(Error::Device(..))));
-    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (3, 2));
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (5, 2));
 
     ruleset = example();
     ruleset.track = true;
@@ -413,7 +419,7 @@ fn stateless_compat_rules_are_as_described() {
     ruleset.diverts = example().diverts;
     ruleset.defragment = true;
     gateway.enter(|| install(Mode::Compat, &ruleset)).unwrap();
-    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (9, 7));
+    assert_eq!((targets(&gateway, "ip"), targets(&gateway, "ip6")), (11, 7));
     let list = gateway.sh("nft list table ip tylo");
     assert!(list.contains("tproxy"), "{list}");
     gateway.enter(remove).unwrap();
