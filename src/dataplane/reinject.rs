@@ -10,7 +10,7 @@ use std::io::{self, IoSlice};
 use super::tun::Tun;
 use super::{BURST, Received, SendReport};
 use crate::wire::output::{Output, Rest};
-use crate::wire::segments::{Run, Segment};
+use crate::wire::segments::{Run, Segment, is_udp};
 
 /// How many flows of a burst are joined at the same time. Each packet is compared with that many,
 /// and a burst of more flows has little to join.
@@ -73,8 +73,8 @@ impl Reinjector {
         let join = out.len() > 1;
         for (index, packet) in out.packets().enumerate() {
             // What is left to the kernel anyway travels as it is.
-            let segment = (join && out.is_done(index)).then(|| Segment::read(packet));
-            let Some(segment) = segment.flatten().filter(|segment| self.joins(segment)) else {
+            let may_join = join && out.is_done(index) && self.takes(is_udp(packet));
+            let Some(segment) = may_join.then(|| Segment::read(packet)).flatten() else {
                 // It may be of any flow.
                 for run in runs.iter_mut().filter_map(Option::take) {
                     self.write_run(tun, out, &run, report)?;
@@ -106,11 +106,12 @@ impl Reinjector {
         Ok(())
     }
 
-    fn joins(&self, segment: &Segment<'_>) -> bool {
-        !if segment.is_udp() {
-            self.udp_singly
+    /// Whether the device takes super-packets of UDP, or else of TCP, as far as is known.
+    const fn takes(&self, is_udp: bool) -> bool {
+        if is_udp {
+            !self.udp_singly
         } else {
-            self.tcp_singly
+            !self.tcp_singly
         }
     }
 
@@ -122,7 +123,7 @@ impl Reinjector {
         report: &mut SendReport,
     ) -> io::Result<()> {
         let count = open.run.count();
-        if count > 1 && self.joins(open.run.first()) {
+        if count > 1 && self.takes(open.run.first().is_udp()) {
             let head = open.run.head();
             let header = head.virtio().to_bytes();
             let mut pieces = [IoSlice::new(&[]); BURST + 2];

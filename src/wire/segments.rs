@@ -54,6 +54,15 @@ pub struct Head {
     pub is_udp: bool,
 }
 
+/// Whether a packet is one of UDP, as far as its first header tells.
+pub fn is_udp(bytes: &[u8]) -> bool {
+    let protocol = match bytes.first().map(|first| first >> 4) {
+        Some(4) => bytes.get(9),
+        _ => bytes.get(6),
+    };
+    protocol == Some(&UDP)
+}
+
 impl<'a> Segment<'a> {
     /// `None` for whatever has to travel alone. Looks at the whole packet: checksums count.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
@@ -318,10 +327,6 @@ mod tests {
 
     fn ip_len(packet: &[u8]) -> usize {
         if packet[0] >> 4 == 6 { 40 } else { 20 }
-    }
-
-    fn is_udp(packet: &[u8]) -> bool {
-        packet[if ip_len(packet) == 40 { 6 } else { 9 }] == UDP
     }
 
     fn identify(packet: &mut [u8], flags: u16, identification: u16) {
