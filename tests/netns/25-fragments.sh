@@ -10,7 +10,7 @@ GOOD4=61070 BAD4=61071
 fragments() { # NAMESPACE ask|send|syn HOW SRC SPORT DST DPORT [SIZE [ID]]
 	local ns=$1
 	shift
-	in_ns "$ns" timeout 30 $PYTHON "$HERE/fragments.py" "$@"
+	in_ns "$ns" timeout "$LIMIT" $PYTHON "$HERE/fragments.py" "$@"
 }
 
 # --- NAT64 ----------------------------------------------------------------------------------------

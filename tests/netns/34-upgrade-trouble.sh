@@ -28,7 +28,7 @@ install_pretender() { # COMMAND
 cp "$program" "$WORK/genuine"
 genuine
 ln -sf tylo "$BIN/tylod"
-tylo() { timeout 40 ip netns exec "$PREFIX-gw" "$WORK/genuine" "$@"; }
+tylo() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$WORK/genuine" "$@"; }
 count() { tylo health --json | grep -o '"takeover":{"count":[0-9]*' | grep -o '[0-9]*$'; }
 sessions() { jool stats display | sed -n 's/^JSTAT_SESSIONS: //p'; }
 descriptors() { find "/proc/$DAEMON/fd" -mindepth 1 | wc -l; }

@@ -3,7 +3,7 @@
 # What the daemon keeps of its privileges, and who may tell it what.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
-tylo() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/tylo" "$@"; }
+tylo() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/tylo" "$@"; }
 
 # All threads of the daemon have the same LINE in their status.
 all_threads() { # LINE
@@ -95,7 +95,7 @@ must "an instance and pool4 are accepted" configure
 as() { # UID GID GROUPS COMMAND...
 	local groups=(--clear-groups)
 	[ "$3" = - ] || groups=(--groups "$3")
-	timeout 20 ip netns exec "$PREFIX-gw" setpriv --reuid "$1" --regid "$2" "${groups[@]}" "$BIN/$4" "${@:5}"
+	timeout "$LIMIT" ip netns exec "$PREFIX-gw" setpriv --reuid "$1" --regid "$2" "${groups[@]}" "$BIN/$4" "${@:5}"
 }
 other() { as 1000 1000 - "$@"; }
 for who in "1001 4711 -" "1001 1001 4711" "1001 1001 7,4711,9"; do

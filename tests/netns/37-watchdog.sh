@@ -8,7 +8,7 @@ limit=6
 
 lines() { [ "$(wc -l <"$WORK/$1" 2>/dev/null || echo 0)" -ge "$2" ]; } # FILE NUMBER
 daemon() { tylo health --json | sed -n 's/.*"pid":\([0-9]*\).*/\1/p'; }
-tylo() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/tylo" "$@"; }
+tylo() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/tylo" "$@"; }
 
 # The daemon, one thread of which stands still from now on, is replaced.
 is_replaced() { # THREAD

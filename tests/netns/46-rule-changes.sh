@@ -5,7 +5,7 @@
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 TRAFFIC=$(dirname "$TYLO_BIN")/examples/traffic # hundreds of thousands of packets a second
-jool_siit() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
+jool_siit() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
 passed() { gw nft list chain ip watch input | sed -n 's/.*counter packets \([0-9]*\).*/\1/p'; }
 change() { # TIMES: by pool4, by addresses that come and go
 	local i

@@ -61,7 +61,7 @@ document() { # FILE
 
 within_shell() { # NODE PREPARATION COMMAND
 	local status=0
-	timeout 60 ip netns exec "$PREFIX-$1" bash -c "$2; $3" >"$WORK/output" 2>&1 || status=$?
+	timeout "$LIMIT" ip netns exec "$PREFIX-$1" bash -c "$2; $3" >"$WORK/output" 2>&1 || status=$?
 	cat "$WORK/output"
 	return $status
 }

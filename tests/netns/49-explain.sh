@@ -5,7 +5,7 @@
 # changes.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
-explain() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/tylo" explain "$@"; }
+explain() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/tylo" explain "$@"; }
 # All that the daemon has, but for the time that sessions have left.
 state() {
 	local protocol

@@ -7,7 +7,7 @@ hops() { # NAMESPACE ADDRESS: one line a hop, the address or *
 	in_ns "$1" traceroute -n -q 1 -w 2 -m 8 "$2" | awk 'NR > 1 { print $2 }'
 }
 
-icmp_error() { client timeout 10 $PYTHON "$HERE/udp.py" error "$@"; }
+icmp_error() { client timeout "$LIMIT" $PYTHON "$HERE/udp.py" error "$@"; }
 
 hop_counts() {
 	local path

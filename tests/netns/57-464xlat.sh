@@ -3,7 +3,7 @@
 # 464XLAT (RFC 6877): an IPv4-only client behind a stateless translator, a stateful one beyond.
 . "$(dirname "$(readlink -f "$0")")/siit.sh"
 
-jool_clat() { timeout 20 ip netns exec "$PREFIX-clat" "$BIN/jool_siit" "$@"; }
+jool_clat() { timeout "$LIMIT" ip netns exec "$PREFIX-clat" "$BIN/jool_siit" "$@"; }
 
 clat_ready() { grep -q ready "$WORK/clat.log"; }
 
@@ -27,7 +27,7 @@ xlat_up() { # MTU of the IPv6 link between the translators, of the IPv4 link bey
 	must "and takes an instance and pool4" configure
 	spawn clat "$BIN/tylod" --state-dir "$WORK/clat" 2>"$WORK/clat.log" >&2
 	CLAT=$SPAWNED
-	must "the CLAT gets ready" within "${TYLO_START_LIMIT:-15}" clat_ready
+	must "the CLAT gets ready" within 15 clat_ready
 	must "and takes an instance" clat_configure
 	http_server beyond
 	udp_echo beyond 7000
@@ -69,7 +69,7 @@ check "traceroute from the other side ends at the phone" says " $POOL4\$" \
 
 end "$CLAT" KILL
 spawn clat "$BIN/tylod" --state-dir "$WORK/clat" 2>"$WORK/clat.log" >&2
-must "a killed CLAT gets ready again" within "${TYLO_START_LIMIT:-15}" clat_ready
+must "a killed CLAT gets ready again" within 15 clat_ready
 check "and translates as before" ask phone 198.51.100.2 4000
 gateway_down
 rm -rf "$WORK/clat"

@@ -12,7 +12,7 @@ LOWER_POOL4=192.0.2.1 UPPER_POOL4=192.0.2.2
 INSIDE6=2001:db8:7::80 INSIDE4=192.0.2.80
 TO_INSIDE=2001:db8:46:: # what stands before the addresses of hosts outside
 
-jool_siit() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
+jool_siit() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
 nft_rules() { gw "$REPO/tools/nft-rules" "$@"; }
 
 campus_up() {

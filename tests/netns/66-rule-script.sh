@@ -7,7 +7,7 @@
 POOL4=192.0.2.1
 CLIENT4=192.0.2.80
 
-jool_siit() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
+jool_siit() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
 nft_rules() { gw "$REPO/tools/nft-rules" "$@"; }
 
 instances() {

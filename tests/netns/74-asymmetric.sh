@@ -13,7 +13,7 @@ KEY=$WORK/key
 tylo_in() { # NODE ARGUMENT...
 	local node=$1
 	shift
-	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
+	timeout "$LIMIT" ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
 }
 join() { # NODE SHARE
 	tylo_in "$1" sync set --node "${NODE_NUMBER[$1]}" --key "$KEY" --group $GROUP6 --dev eth2 --share "$2"

@@ -83,7 +83,7 @@ kill -INT "$events"
 check "and another" ends_with 0 "$events"
 end "$json"
 first_row() {
-	timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool" session follow 2>"$WORK/first.notes" | head -n 1 >"$WORK/first.rows"
+	timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/jool" session follow 2>"$WORK/first.notes" | head -n 1 >"$WORK/first.rows"
 	equal "${PIPESTATUS[0]}" 0
 }
 first_row &

@@ -88,9 +88,9 @@ check "half a file" rejects gw jool file handle "$WORK/half.json"
 check "a user without rights" rejects gw setpriv --reuid 65534 --regid 65534 --clear-groups jool instance flush
 
 echo "--- nonsense on the socket and on the wire"
-check "the daemon closes connections that talk nonsense" gw timeout 30 $PYTHON "$HERE/nonsense.py" socket
+check "the daemon closes connections that talk nonsense" gw timeout "$LIMIT" $PYTHON "$HERE/nonsense.py" socket
 watch leaks uplink u0 'net 64:ff9b::/96' -Q in
-check "packets of nonsense are sent" client timeout 30 $PYTHON "$HERE/nonsense.py" packets c0 \
+check "packets of nonsense are sent" client timeout "$LIMIT" $PYTHON "$HERE/nonsense.py" packets c0 \
 	"$(gw cat /sys/class/net/g6/address)"
 check "the daemon still runs" daemon_alive
 check "and translates" client_fetch -o /dev/null "http://[$SERVER6]:8080/peer"

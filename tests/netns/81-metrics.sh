@@ -245,7 +245,7 @@ must "another key is made" "$BIN/tylo" sync keygen "$WORK/wrong"
 tylo_in() { # NODE ARGUMENT...
 	local node=$1
 	shift
-	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
+	timeout "$LIMIT" ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
 }
 node_is() { # NODE WANTED NAME [LABEL="VALUE"...]
 	local node=$1

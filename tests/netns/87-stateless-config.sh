@@ -4,7 +4,7 @@
 # everything as it was.
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
-siit() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
+siit() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
 
 # The client has an IPv4 address of its own, which the server routes to the gateway.
 MAPPED=198.18.0.2

@@ -75,7 +75,7 @@ daemon_in_root() {
 	DAEMON=$SPAWNED
 	within 15 daemon_ready_or_dead && daemon_ready
 }
-inside() { timeout 20 ip netns exec "$PREFIX-gw" chroot "$root" "$@"; }
+inside() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" chroot "$root" "$@"; }
 POOL4=192.0.2.1
 network_up
 check "the kernel takes the settings" settings

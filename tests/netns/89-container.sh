@@ -42,7 +42,7 @@ rights() {
 	capabilities=$(grep -o 'cap-add [A-Z_]*' "$recipe/README.md" | sed 's/.* /+/' | tr 'A-Z\n' 'a-z,')
 	echo "-all,${capabilities%,}"
 }
-inside() { timeout 20 ip netns exec "$PREFIX-gw" chroot "$image" "$@"; }
+inside() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" chroot "$image" "$@"; }
 
 POOL4=192.0.2.1
 network_up

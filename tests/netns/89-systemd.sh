@@ -38,7 +38,7 @@ booted() {
 	init=$(pgrep --parent "$SPAWNED") && inside systemctl is-system-running | grep -Eq 'running|degraded'
 }
 inside() { # COMMAND...
-	timeout 60 nsenter --target "$init" --all chroot "$root" env -i LC_ALL=C DEBIAN_FRONTEND=noninteractive \
+	timeout "$LIMIT" nsenter --target "$init" --all chroot "$root" env -i LC_ALL=C DEBIAN_FRONTEND=noninteractive \
 		PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
 must "systemd runs" within 60 booted

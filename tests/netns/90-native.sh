@@ -3,10 +3,9 @@
 # On Debian's own kernel, rules use nftables' own `queue`: a short run of the most important cases.
 if [ -z "${TYLO_GUEST:-}" ]; then
 	here=$(dirname "$(readlink -f "$0")")
-	exec env GUEST_TIMEOUT="${GUEST_TIMEOUT:-240}" "$here/../../tools/guest" "$here/90-native.sh"
+	exec "$here/../../tools/guest" "$here/90-native.sh"
 fi
 
-TYLO_START_LIMIT=60 # the guest's processor is emulated
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 session() { jool session display --tcp --numeric --csv | grep "$1" | cut -d , -f 2-9; }

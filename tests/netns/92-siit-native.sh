@@ -3,10 +3,9 @@
 # Stateless translation on Debian's own kernel, with nftables' own `queue`: the most important cases.
 if [ -z "${TYLO_GUEST:-}" ]; then
 	here=$(dirname "$(readlink -f "$0")")
-	exec env GUEST_TIMEOUT="${GUEST_TIMEOUT:-240}" "$here/../../tools/guest" "$here/92-siit-native.sh"
+	exec "$here/../../tools/guest" "$here/92-siit-native.sh"
 fi
 
-TYLO_START_LIMIT=60 # the guest's processor is emulated
 . "$(dirname "$(readlink -f "$0")")/siit.sh"
 
 for plan in pool6 eam; do

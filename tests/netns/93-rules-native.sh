@@ -3,16 +3,15 @@
 # On Debian's own kernel: tools/nft-rules with nftables' own `queue`, and the ready-made files.
 if [ -z "${TYLO_GUEST:-}" ]; then
 	here=$(dirname "$(readlink -f "$0")")
-	exec env GUEST_TIMEOUT="${GUEST_TIMEOUT:-240}" "$here/../../tools/guest" "$here/93-rules-native.sh"
+	exec "$here/../../tools/guest" "$here/93-rules-native.sh"
 fi
 
-TYLO_START_LIMIT=60 # the guest's processor is emulated
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 POOL4=192.0.2.1
 CLIENT4=192.0.2.80
 
-jool_siit() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
+jool_siit() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
 nft_rules() { gw "$REPO/tools/nft-rules" "$@"; }
 in_force() { gw nft list ruleset | sed 's/packets [0-9]* bytes [0-9]*//'; }
 

@@ -10,7 +10,7 @@ if [ -z "${TYLO_GUEST:-}" ]; then
 	export TYLO_JOOL
 	"$here/../../tools/jool-module" "$TYLO_JOOL"
 	status=0
-	GUEST_TIMEOUT="${GUEST_TIMEOUT:-240}" "$here/../../tools/guest" "$here/94-joold-mixed.sh" || status=$?
+	"$here/../../tools/guest" "$here/94-joold-mixed.sh" || status=$?
 	exit $status
 fi
 
@@ -28,7 +28,7 @@ node() {
 	local node=$1 program=$BIN/jool
 	shift
 	[ "$node" != j ] || program=/usr/bin/jool
-	timeout 60 ip netns exec "$PREFIX-$node" "$program" "$@"
+	timeout "$LIMIT" ip netns exec "$PREFIX-$node" "$program" "$@"
 }
 start_k() {
 	STARTS=$((STARTS + 1))

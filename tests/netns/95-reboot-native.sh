@@ -8,7 +8,6 @@ if [ -z "${TYLO_GUEST:-}" ]; then
 	between=$(mktemp -d "${TMPDIR:-/tmp}/tylo-reboot.XXXXXX")
 	trap 'rm -rf "$between"' EXIT
 	chmod 755 "$between" # the guest's view of it is another user's
-	export GUEST_TIMEOUT="${GUEST_TIMEOUT:-200}"
 	"$here/../../tools/guest" "$here/95-reboot-native.sh" before >"$between/output"
 	status=$?
 	grep -v '^state ' "$between/output"
@@ -19,7 +18,6 @@ if [ -z "${TYLO_GUEST:-}" ]; then
 	exit
 fi
 
-TYLO_START_LIMIT=60 # the guest's processor is emulated
 . "$here/lib.sh"
 
 # From a port of its own: the same flow before and after.

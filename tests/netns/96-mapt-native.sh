@@ -4,10 +4,9 @@
 # themselves, a border relay and a server.
 if [ -z "${TYLO_GUEST:-}" ]; then
 	here=$(dirname "$(readlink -f "$0")")
-	exec env GUEST_TIMEOUT="${GUEST_TIMEOUT:-300}" "$here/../../tools/guest" "$here/96-mapt-native.sh"
+	exec "$here/../../tools/guest" "$here/96-mapt-native.sh"
 fi
 
-TYLO_START_LIMIT=60 # the guest's processor is emulated
 . "$(dirname "$(readlink -f "$0")")/mapt.sh"
 
 configure() {

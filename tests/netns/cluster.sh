@@ -82,7 +82,7 @@ node_kill() { # NODE
 node() { # NODE ARGUMENT of jool...
 	local node=$1
 	shift
-	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/jool" "$@"
+	timeout "$LIMIT" ip netns exec "$PREFIX-$node" "$BIN/jool" "$@"
 }
 
 # The modern form of the tutorial.
@@ -131,7 +131,7 @@ same_sessions() { # NODE NODE PROTOCOL
 tylo_in() { # NODE ARGUMENT...
 	local node=$1
 	shift
-	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
+	timeout "$LIMIT" ip netns exec "$PREFIX-$node" "$BIN/tylo" "$@"
 }
 join() { # NODE [KEY...]: with the first key to encrypt
 	local node=$1 keys=() key

@@ -24,13 +24,13 @@ declare -A DAEMONS=()
 jool_mapt() { # NODE WORD...
 	local node=$1
 	shift
-	timeout 20 ip netns exec "$PREFIX-$node" "$BIN/jool_mapt" -i "${NAME[$node]}" "$@"
+	timeout "$LIMIT" ip netns exec "$PREFIX-$node" "$BIN/jool_mapt" -i "${NAME[$node]}" "$@"
 }
 
 tylo_mapt() { # NODE WORD...
 	local node=$1
 	shift
-	timeout 60 ip netns exec "$PREFIX-$node" "$BIN/tylo" mapt "$@"
+	timeout "$LIMIT" ip netns exec "$PREFIX-$node" "$BIN/tylo" mapt "$@"
 }
 
 mapt_ready() { grep -q ready "$1"; }
@@ -40,7 +40,7 @@ mapt_start() { # NODE
 	local log=$WORK/daemon.$STARTS.log
 	spawn "$1" "$BIN/tylod" --state-dir "$WORK/state.$1" 2>"$log" >&2
 	DAEMONS[$1]=$SPAWNED
-	within "${TYLO_START_LIMIT:-15}" mapt_ready "$log"
+	within 15 mapt_ready "$log"
 }
 
 mapt_kill() { # NODE
@@ -159,7 +159,7 @@ forge() { # NAMESPACE SOURCE PORT DESTINATION PORT
 }
 
 too_big() { # NAMESPACE ADDRESS SIZE: type, code, MTU and sender of the error
-	in_ns "$1" timeout 10 $PYTHON "$HERE/udp.py" error "$2" 7000 "$3"
+	in_ns "$1" timeout "$LIMIT" $PYTHON "$HERE/udp.py" error "$2" 7000 "$3"
 }
 
 hops() { # NAMESPACE ADDRESS [OPTION...]: the addresses on the way, or *

@@ -16,7 +16,7 @@ R6_IN4='' R4_IN6=''               # each router as the other side sees it
 
 six() { in_ns six "$@"; }
 four() { in_ns four "$@"; }
-jool_siit() { timeout 20 ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
+jool_siit() { timeout "$LIMIT" ip netns exec "$PREFIX-gw" "$BIN/jool_siit" "$@"; }
 
 addresses() { # pool6|eam
 	PLAN=$1
@@ -112,7 +112,7 @@ ask() { # NAMESPACE ADDRESS SIZE
 icmp_error() { # NAMESPACE ADDRESS PORT SIZE [HOPS]
 	local ns=$1
 	shift
-	in_ns "$ns" timeout 10 $PYTHON "$HERE/udp.py" error "$@"
+	in_ns "$ns" timeout "$LIMIT" $PYTHON "$HERE/udp.py" error "$@"
 }
 
 hops() { # NAMESPACE ADDRESS [OPTION...]: the addresses on the way, or *
