@@ -28,21 +28,26 @@ use seccompiler::{
 use crate::model::control::Sandbox;
 
 /// Rules, queues, routes, the TUN device and its settings; the sockets that ICMP errors leave by.
-const NEEDED: [(CapabilitySet, &str); 2] = [
-    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
-    (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
-];
+const USED: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW);
 
 /// Fails early and in plain words where the kernel would say "operation not permitted" later.
 ///
 /// # Errors
 /// A capability is missing that nothing works without.
 pub(super) fn check_capabilities() -> anyhow::Result<()> {
-    let have = capabilities(None).context("cannot tell which capabilities there are")?;
-    for (capability, name) in NEEDED {
-        if !have.effective.contains(capability) {
-            bail!("{name} is needed for rules, queues and the TUN device; run as root (try sudo)");
-        }
+    let have = capabilities(None)
+        .context("cannot tell which capabilities there are")?
+        .effective;
+    if !have.contains(CapabilitySet::NET_ADMIN) {
+        bail!(
+            "CAP_NET_ADMIN is needed for rules, queues and the TUN device; run as root (try sudo)"
+        );
+    }
+    if !have.contains(CapabilitySet::NET_RAW) {
+        tracing::info!(
+            "without CAP_NET_RAW, ICMP errors of the gateway leave by the TUN device; firewalls see \
+             them forwarded"
+        );
     }
     Ok(())
 }
@@ -55,13 +60,10 @@ pub(super) fn check_capabilities() -> anyhow::Result<()> {
 pub(super) fn drop_capabilities() -> io::Result<()> {
     // What is not given up below is then of no use to whatever is executed.
     set_no_new_privs(true)?;
-    let needed = NEEDED
-        .into_iter()
-        .fold(CapabilitySet::empty(), |set, (one, _)| set | one);
     for bit in 0..u64::BITS {
         let one = CapabilitySet::from_bits_retain(1 << bit);
         match capability_is_in_bounding_set(one) {
-            Ok(true) if !needed.contains(one) => match remove_capability_from_bounding_set(one) {
+            Ok(true) if !USED.contains(one) => match remove_capability_from_bounding_set(one) {
                 // Without CAP_SETPCAP.
                 Ok(()) | Err(rustix::io::Errno::PERM) => {}
                 Err(error) => return Err(error.into()),
@@ -73,7 +75,7 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     }
     let have = capabilities(None)?;
     // The successor of a program that does not run as root has what it inherits.
-    let kept = have.permitted & needed;
+    let kept = have.permitted & USED;
     let wanted = CapabilitySets {
         effective: kept,
         permitted: kept,

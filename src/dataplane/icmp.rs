@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //! Sends our own ICMP errors, at a limited rate, with a source that the kernel chooses.
+//!
+//! By raw sockets, so that firewalls see them as what this host sends. Those need `CAP_NET_RAW`;
+//! without it errors are handed to the TUN device as translated packets are, and are forwarded.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::tun::Tun;
 use super::{Error, SendReport, sys};
 use crate::base::Tick;
-use crate::wire::output::ErrorMessage;
+use crate::wire::output::{ErrorMessage, HEADROOM};
 
 /// Errors per second and worker, in the long run; what kernels before 6.11 allow themselves.
 //= rfc4443#section-2.4
@@ -19,24 +23,38 @@ const PER_SECOND: u64 = 1000;
 const AT_ONCE: u64 = 50;
 
 pub(super) struct Sender {
+    /// `None` without `CAP_NET_RAW`.
+    sockets: Option<Sockets>,
+    bucket: Bucket,
+}
+
+struct Sockets {
     v4: Socket,
     v6: Socket,
-    bucket: Bucket,
 }
 
 impl Sender {
     pub(super) fn open(now: Tick) -> Result<Self, Error> {
+        let sockets = match Sockets::open() {
+            Err(Error::Permission(_)) => None,
+            other => Some(other?),
+        };
         Ok(Self {
-            v4: open(Domain::IPV4, Protocol::ICMPV4)?,
-            v6: open(Domain::IPV6, Protocol::ICMPV6)?,
+            sockets,
             bucket: Bucket::full(now),
         })
     }
 
     /// Sends what the bucket has room for; the rest counts as failed.
-    pub(super) fn send(&mut self, now: Tick, errors: &[ErrorMessage], report: &mut SendReport) {
+    pub(super) fn send(
+        &mut self,
+        now: Tick,
+        tun: &Tun,
+        errors: &[ErrorMessage],
+        report: &mut SendReport,
+    ) {
         for error in errors {
-            let sent = self.bucket.take(now) && self.send_one(error).is_ok();
+            let sent = self.bucket.take(now) && self.send_one(tun, error).is_ok();
             let counter = match (error.to, sent) {
                 (IpAddr::V4(_), true) => &mut report.icmp4_sent,
                 (IpAddr::V4(_), false) => &mut report.icmp4_failed,
@@ -47,7 +65,23 @@ impl Sender {
         }
     }
 
-    fn send_one(&self, error: &ErrorMessage) -> io::Result<()> {
+    fn send_one(&self, tun: &Tun, error: &ErrorMessage) -> io::Result<()> {
+        match &self.sockets {
+            Some(sockets) => sockets.send(error),
+            None => forward(tun, error),
+        }
+    }
+}
+
+impl Sockets {
+    fn open() -> Result<Self, Error> {
+        Ok(Self {
+            v4: open(Domain::IPV4, Protocol::ICMPV4)?,
+            v6: open(Domain::IPV6, Protocol::ICMPV6)?,
+        })
+    }
+
+    fn send(&self, error: &ErrorMessage) -> io::Result<()> {
         let socket = if error.to.is_ipv6() {
             &self.v6
         } else {
@@ -56,6 +90,28 @@ impl Sender {
         let to = SocketAddr::new(error.to, 0);
         socket.send_to(&error.message, &to.into()).map(drop)
     }
+}
+
+/// Has the kernel forward an error.
+fn forward(tun: &Tun, error: &ErrorMessage) -> io::Result<()> {
+    let packet = error
+        .packet(source(error.to)?)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    tun.write_pieces(&[IoSlice::new(&[0; HEADROOM]), IoSlice::new(&packet)])
+}
+
+/// The address that this host would send from.
+fn source(to: IpAddr) -> io::Result<IpAddr> {
+    let any = if to.is_ipv6() {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    };
+    // One for each, for a socket keeps its address when it is connected again.
+    let socket = UdpSocket::bind((any, 0))?;
+    // Nothing is sent; the port only must not be 0.
+    socket.connect((to, 9))?;
+    Ok(socket.local_addr()?.ip())
 }
 
 fn open(domain: Domain, protocol: Protocol) -> Result<Socket, Error> {

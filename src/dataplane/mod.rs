@@ -143,7 +143,7 @@ pub enum Error {
     Mtu(u16),
     #[error("a queue length of 0 would drop everything; use 1 or more")]
     QueueLength,
-    #[error("no right to {0}; run as root or with CAP_NET_ADMIN and CAP_NET_RAW")]
+    #[error("no right to {0}; run as root or with CAP_NET_ADMIN")]
     Permission(&'static str),
     #[error(
         "/dev/net/tun does not exist; create it: modprobe tun; mkdir -p /dev/net; mknod /dev/net/tun c 10 200"

@@ -331,7 +331,7 @@ impl Exit<'_> {
         self.reinjector
             .write(self.tun, out, burst, &mut report)
             .map_err(Error::system("write to the TUN device"))?;
-        self.icmp.send(now, out.errors(), &mut report);
+        self.icmp.send(now, self.tun, out.errors(), &mut report);
         Ok(report)
     }
 }

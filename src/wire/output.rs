@@ -4,13 +4,19 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use super::checksum::Sum;
 use super::offload::{VIRTIO_LEN, Virtio};
+use super::write::{Head4, Head6, put16};
+use super::{ICMP4, ICMP6};
 
 /// Room in front of every packet for the `virtio_net_hdr` of the TUN device, in bytes.
 ///
 /// The header is all zeroes unless something is left to the kernel, so the device gets packet and
 /// header in one piece.
 pub const HEADROOM: usize = VIRTIO_LEN;
+
+/// Hop limit and time to live of packets of our own (RFC 1700).
+const HOP_LIMIT: u8 = 64;
 
 /// Packets to reinject and ICMP errors to send, gathered over a burst.
 #[derive(Debug, Default)]
@@ -44,6 +50,48 @@ pub struct ErrorMessage {
     /// The ICMP message without an IP header. The ICMPv4 checksum is filled in, the ICMPv6
     /// checksum is left to the kernel, which chooses the source address.
     pub message: Vec<u8>,
+}
+
+impl ErrorMessage {
+    /// The message as a packet of its own; `None` if the addresses are of different families, or
+    /// if it is longer than a packet can be.
+    pub fn packet(&self, src: IpAddr) -> Option<Vec<u8>> {
+        let len = self.message.len();
+        let mut packet = match (src, self.to) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => Head4 {
+                tos: 0,
+                total_len: (Head4::LEN + len).try_into().ok()?,
+                // What must not be fragmented needs none (RFC 6864 section 4.1).
+                identification: 0,
+                dont_fragment: true,
+                offset: 0,
+                more: false,
+                ttl: HOP_LIMIT,
+                protocol: ICMP4,
+                src,
+                dst,
+            }
+            .to_bytes()
+            .to_vec(),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => Head6 {
+                traffic_class: 0,
+                payload_len: len.try_into().ok()?,
+                next_header: ICMP6,
+                hop_limit: HOP_LIMIT,
+                src,
+                dst,
+            }
+            .to_bytes()
+            .to_vec(),
+            _ => return None,
+        };
+        packet.extend_from_slice(&self.message);
+        if let (IpAddr::V6(src), IpAddr::V6(dst)) = (src, self.to) {
+            let sum = Sum::pseudo6(src, dst, ICMP6, len) + Sum::bytes(&self.message);
+            put16(&mut packet, Head6::LEN + 2, sum.checksum());
+        }
+        Some(packet)
+    }
 }
 
 impl Output {
@@ -175,6 +223,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::samples::{addr4, addr6, assert_intact, naive};
 
     #[test]
     fn packets_are_kept_apart_and_taken_back() {
@@ -218,5 +267,34 @@ mod tests {
             [&[1, 2, 3, 6, 5][..], &[7]]
         );
         assert_eq!(out.frame(0).unwrap()[..HEADROOM], [0; HEADROOM]);
+    }
+
+    #[test]
+    fn a_message_becomes_a_packet_with_checksums_that_are_right() {
+        let message = |to: &str| ErrorMessage {
+            to: to.parse().unwrap(),
+            message: vec![1, 3, 0, 0, 9, 8, 7],
+        };
+        let v6 = message("2001:db8::2");
+        let packet = v6.packet("2001:db8::1".parse().unwrap()).unwrap();
+        let head = [0x60, 0, 0, 0, 0, 7, 58, 64];
+        assert_eq!(packet[..8], head);
+        assert_eq!(addr6(&packet, 8).to_string(), "2001:db8::1");
+        assert_eq!(addr6(&packet, 24).to_string(), "2001:db8::2");
+        assert_intact(&packet);
+        // That of an ICMPv4 message is filled in when it is made.
+        let v4 = message("192.0.2.2");
+        let packet = v4.packet("192.0.2.1".parse().unwrap()).unwrap();
+        assert_eq!(packet[..10], [0x45, 0, 0, 27, 0, 0, 0x40, 0, 64, 1]);
+        assert_eq!(naive(&packet[..20]), 0xffff);
+        assert_eq!(addr4(&packet, 12).to_string(), "192.0.2.1");
+        assert_eq!(packet[20..], v4.message);
+
+        assert_eq!(v4.packet("::1".parse().unwrap()), None);
+        let long = ErrorMessage {
+            message: vec![0; 65_516],
+            ..v4
+        };
+        assert_eq!(long.packet("192.0.2.1".parse().unwrap()), None);
     }
 }

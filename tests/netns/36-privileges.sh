@@ -13,7 +13,7 @@ all_threads() { # LINE
 	done
 }
 
-# CAP_NET_ADMIN and CAP_NET_RAW.
+# CAP_NET_ADMIN, and CAP_NET_RAW where it is given.
 least=0000000000003000
 
 confined() {
@@ -64,6 +64,28 @@ must "it is upgraded" tylo upgrade
 check "CapEff" all_threads "CapEff: $least"
 check "packets pass" ping_ok client "$SERVER6"
 must "the daemon stops" daemon_stop
+
+echo "--- as a user, without raw sockets"
+rights=(--inh-caps "-all,+net_admin" --ambient-caps "-all,+net_admin")
+hop() { in_ns "$1" traceroute -n -q 1 -w 5 -m 1 "${@:3}" "$2" | awk 'NR == 2 { print $2 }'; }
+hops() {
+	check "a client is told of the hop" equal "$(hop client "$SERVER6")" 2001:db8:6::1
+	check "a host behind the translation, too" equal "$(hop server "$POOL4" -U -p 61033)" 203.0.113.1
+	check "none was lost" not says 'JSTAT_ICMP[46]ERR_FAILURE: [1-9]' jool stats display
+}
+as_user
+check "CapEff" all_threads "CapEff: 0000000000001000"
+must "a static mapping" jool bib add "$CLIENT6#61033" "$POOL4#61033" --udp
+hops
+must "it is upgraded" tylo upgrade
+check "packets pass" ping_ok client "$SERVER6"
+hops
+must "pool4 has the gateway's own address, too" jool pool4 add --udp 203.0.113.1 $LOW-65535
+must "  with a mapping" jool bib add "$CLIENT6#61034" "203.0.113.1#61034" --udp
+check "a host is told of the hop by the address that it asked" \
+	equal "$(hop server 203.0.113.1 -U -p 61034)" 203.0.113.1
+must "the daemon stops" daemon_stop
+rights=(--inh-caps "-all,+net_admin,+net_raw" --ambient-caps "-all,+net_admin,+net_raw")
 
 echo "--- where it cannot see which queues are its own"
 user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
