@@ -160,16 +160,21 @@ check "k asked ($(status k .queries_sent)) and was told" eval '[ "$(status k .qu
 
 known=$(status k .queries_found)
 spawn n6 $PYTHON -c "
-import os, socket, sys, time
+import itertools, os, socket, sys, time
 work, host = sys.argv[1:]
-for i in range(10):
+def until(name):
+    while not os.path.exists('%s/%s' % (work, name)):
+        if os.path.exists('%s/enough' % work):
+            sys.exit()
+        time.sleep(0.01)
+for i in itertools.count():
+    until('go.%d' % i)
     with socket.create_connection((host, 7002), 30) as s:
         s.sendall(b'before\n')
         lines = s.makefile('rb')
         assert lines.readline() == b'before\n'
         open('%s/open.%d' % (work, i), 'w').close()
-        while not os.path.exists('%s/moved.%d' % (work, i)):
-            time.sleep(0.01)
+        until('moved.%d' % i)
         s.sendall(b'after\n')
         assert lines.readline() == b'after\n'
         open('%s/over.%d' % (work, i), 'w').close()
@@ -177,14 +182,21 @@ for i in range(10):
 MOVING=$SPAWNED
 moved() { # NUMBER
 	activate j
+	touch "$WORK/go.$1"
 	within 30 test -e "$WORK/open.$1" || return
 	activate k
 	touch "$WORK/moved.$1"
 	within 30 test -e "$WORK/over.$1"
 }
-for i in {0..9}; do check "connection $i goes on by another way" moved "$i"; done
+told() { [ "$(status k .queries_found)" -gt "$known" ]; }
+# What is lost is sent again, and may be there before the client's way changes.
+for ((moves = 0; moves < 100; moves++)); do
+	! { [ $moves -ge 10 ] && told; } || break
+	check "connection $moves goes on by another way" moved "$moves"
+done
+touch "$WORK/enough"
 check "all of them end in order" eval "ends_within 10 $MOVING && wait $MOVING"
-check "k was told of some of them" eval '[ "$(status k .queries_found)" -gt "$known" ]'
+check "k was told of some of them" told
 asymmetric
 in_ns k nft delete table netdev slow
 for protocol in udp tcp; do
