@@ -82,6 +82,24 @@ check "when it is killed, another one is started" within 20 inside tylo health
 check "packets pass" ping_ok client "$SERVER6"
 check "it is watched" says '[0-9]' property WatchdogTimestamp
 
+echo "--- without raw sockets"
+mkdir -p "$root/etc/systemd/system/tylod.service.d"
+{
+	echo '[Service]'
+	grep -o '`[A-Za-z]*=~CAP_NET_RAW`' "$REPO/docs/security.md" | tr -d '`'
+} >"$root/etc/systemd/system/tylod.service.d/raw.conf"
+check "the manager knows" inside systemctl daemon-reload
+check "a restart" inside systemctl restart tylod
+one_capability() {
+	local set
+	for set in CapEff CapBnd CapAmb; do
+		inside grep -q "^$set:.0000000000001000" "/proc/$(property MainPID)/status" || return
+	done
+}
+check "it has CAP_NET_ADMIN only" one_capability
+check "packets pass" ping_ok client "$SERVER6"
+check "a hop is told of" says ' 1  2001:db8:6::1' client traceroute -6 -n -q 1 -m 2 "$SERVER6"
+
 echo "--- in a network namespace"
 check "there is one" inside ip netns add blue
 must "a service is started for it" inside systemctl start tylod@blue
