@@ -36,8 +36,8 @@ struct Sockets {
 impl Sender {
     pub(super) fn open(now: Tick) -> Result<Self, Error> {
         let sockets = match Sockets::open() {
-            Err(Error::Permission(_)) => None,
-            other => Some(other?),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => None,
+            other => Some(other.map_err(Error::system("open raw ICMP sockets"))?),
         };
         Ok(Self {
             sockets,
@@ -74,7 +74,7 @@ impl Sender {
 }
 
 impl Sockets {
-    fn open() -> Result<Self, Error> {
+    fn open() -> io::Result<Self> {
         Ok(Self {
             v4: open(Domain::IPV4, Protocol::ICMPV4)?,
             v6: open(Domain::IPV6, Protocol::ICMPV6)?,
@@ -114,23 +114,13 @@ fn source(to: IpAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-fn open(domain: Domain, protocol: Protocol) -> Result<Socket, Error> {
-    let v6 = domain == Domain::IPV6;
-    let make = || -> io::Result<Socket> {
-        // The kernel computes the checksum of every message on a raw ICMPv6 socket.
-        let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
-        socket.set_nonblocking(true)?;
-        // Otherwise a copy of every ICMP packet of the host would be queued here.
-        sys::icmp_filter_all(socket.as_fd(), v6)?;
-        Ok(socket)
-    };
-    make().map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => Error::Permission("open raw ICMP sockets"),
-        _ => {
-            let name = if v6 { "ICMPv6" } else { "ICMP" };
-            Error::System(format!("open a raw {name} socket"), error)
-        }
-    })
+fn open(domain: Domain, protocol: Protocol) -> io::Result<Socket> {
+    // The kernel computes the checksum of every message on a raw ICMPv6 socket.
+    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    // Otherwise a copy of every ICMP packet of the host would be queued here.
+    sys::icmp_filter_all(socket.as_fd(), domain == Domain::IPV6)?;
+    Ok(socket)
 }
 
 /// A token bucket. Tokens are counted in thousandths, so that a millisecond adds
