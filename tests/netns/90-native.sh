@@ -3,7 +3,8 @@
 # On Debian's own kernel, rules use nftables' own `queue`: a short run of the most important cases.
 if [ -z "${TYLO_GUEST:-}" ]; then
 	here=$(dirname "$(readlink -f "$0")")
-	exec "$here/../../tools/guest" "$here/90-native.sh"
+	# Two workers, where the others have one.
+	exec env GUEST_CPUS="${GUEST_CPUS:-2}" "$here/../../tools/guest" "$here/90-native.sh"
 fi
 
 . "$(dirname "$(readlink -f "$0")")/lib.sh"

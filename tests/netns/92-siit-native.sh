@@ -3,7 +3,7 @@
 # Stateless translation on Debian's own kernel, with nftables' own `queue`: the most important cases.
 if [ -z "${TYLO_GUEST:-}" ]; then
 	here=$(dirname "$(readlink -f "$0")")
-	exec env GUEST_CPUS="${GUEST_CPUS:-1}" "$here/../../tools/guest" "$here/92-siit-native.sh"
+	exec "$here/../../tools/guest" "$here/92-siit-native.sh"
 fi
 
 . "$(dirname "$(readlink -f "$0")")/siit.sh"

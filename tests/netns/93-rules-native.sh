@@ -3,7 +3,7 @@
 # On Debian's own kernel: tools/nft-rules with nftables' own `queue`, and the ready-made files.
 if [ -z "${TYLO_GUEST:-}" ]; then
 	here=$(dirname "$(readlink -f "$0")")
-	exec env GUEST_CPUS="${GUEST_CPUS:-1}" "$here/../../tools/guest" "$here/93-rules-native.sh"
+	exec "$here/../../tools/guest" "$here/93-rules-native.sh"
 fi
 
 . "$(dirname "$(readlink -f "$0")")/lib.sh"

@@ -10,7 +10,7 @@ if [ -z "${TYLO_GUEST:-}" ]; then
 	export TYLO_JOOL
 	"$here/../../tools/jool-module" "$TYLO_JOOL"
 	status=0
-	env GUEST_CPUS="${GUEST_CPUS:-1}" "$here/../../tools/guest" "$here/94-joold-mixed.sh" || status=$?
+	"$here/../../tools/guest" "$here/94-joold-mixed.sh" || status=$?
 	exit $status
 fi
 

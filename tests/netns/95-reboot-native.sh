@@ -8,13 +8,13 @@ if [ -z "${TYLO_GUEST:-}" ]; then
 	between=$(mktemp -d "${TMPDIR:-/tmp}/tylo-reboot.XXXXXX")
 	trap 'rm -rf "$between"' EXIT
 	chmod 755 "$between" # the guest's view of it is another user's
-	env GUEST_CPUS="${GUEST_CPUS:-1}" "$here/../../tools/guest" "$here/95-reboot-native.sh" before >"$between/output"
+	"$here/../../tools/guest" "$here/95-reboot-native.sh" before >"$between/output"
 	status=$?
 	grep -v '^state ' "$between/output"
 	[ "$status" = 0 ] || exit "$status"
 	# The guest can write nowhere but to its console.
 	sed -n 's/^state //p' "$between/output" | tr -d '\r' | base64 -d | tar -xz -C "$between" || exit 1
-	env GUEST_CPUS="${GUEST_CPUS:-1}" "$here/../../tools/guest" "$here/95-reboot-native.sh" after "$between"
+	"$here/../../tools/guest" "$here/95-reboot-native.sh" after "$between"
 	exit
 fi
 

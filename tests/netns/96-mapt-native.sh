@@ -4,7 +4,7 @@
 # themselves, a border relay and a server.
 if [ -z "${TYLO_GUEST:-}" ]; then
 	here=$(dirname "$(readlink -f "$0")")
-	exec env GUEST_CPUS="${GUEST_CPUS:-1}" "$here/../../tools/guest" "$here/96-mapt-native.sh"
+	exec "$here/../../tools/guest" "$here/96-mapt-native.sh"
 fi
 
 . "$(dirname "$(readlink -f "$0")")/mapt.sh"
